@@ -1,0 +1,220 @@
+//! The seam to where dynos run. Control says in domain words what should be; the engine makes it so and reports what is.
+//!
+//! Control's database holds the wanted state and is the only place that lasts. [`Engine::apply`] is level-triggered:
+//! control repeats it whenever it starts and whenever something changed, and doing it twice changes nothing. The
+//! engine places, starts, restarts after crashes, replaces on a new release, stops; it writes the dyno's own lines
+//! (`heroku[web.1]: State changed from starting to up`) to the log itself.
+
+pub mod memory;
+
+use std::{fmt::Debug, time::Duration};
+
+use async_trait::async_trait;
+use dozen_domain::{
+    config::Vars,
+    dyno::{Exit, State},
+    ids::{AppId, DynoId, ReleaseId},
+    image::Digest,
+    name::{AppName, DynoName, ProcessType},
+    release::Version,
+    size::Size,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::broadcast,
+};
+
+use crate::clock::Micros;
+
+/// What one app should be running, whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// Which app.
+    pub app: AppId,
+    /// Its name.
+    pub app_name: AppName,
+    /// The release in force.
+    pub release: ReleaseId,
+    /// Its number.
+    pub version: Version,
+    /// The image of the release.
+    pub image: Digest,
+    /// Environment of every process: launch environment, config vars, `HEROKU_*` metadata. The engine adds `PORT` and
+    /// `DYNO`.
+    pub env: Vars,
+    /// Process types with their wanted quantity; a type with 0 is listed too.
+    pub processes: Vec<Process>,
+    /// New web dynos are up before old ones stop.
+    pub preboot: bool,
+    /// Changes when all dynos must be replaced although the release is the same (a restart of everything).
+    pub boot_timeout: Duration,
+}
+
+/// One process type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Process {
+    /// Its name.
+    pub process_type: ProcessType,
+    /// Its command, run by a shell.
+    pub command: String,
+    /// How many.
+    pub quantity: u32,
+    /// How large.
+    pub size: Size,
+}
+
+/// A dyno that runs one command once.
+#[derive(Debug, Clone)]
+pub struct OneOff {
+    /// Its id, chosen by the caller so that asking twice starts one.
+    pub dyno: DynoId,
+    /// Whose.
+    pub app: AppId,
+    /// Its app's name.
+    pub app_name: AppName,
+    /// `run.4711`, `release.1234`.
+    pub name: DynoName,
+    /// Release whose config it runs under.
+    pub version: Version,
+    /// The image.
+    pub image: Digest,
+    /// Environment, as in [`Wanted::env`].
+    pub env: Vars,
+    /// Its command, run by a shell.
+    pub command: String,
+    /// How large.
+    pub size: Size,
+    /// It is stopped after this.
+    pub time_to_live: Option<Duration>,
+    /// A client will attach; the terminal's columns and rows if it has one.
+    pub attach: Option<Attach>,
+    /// Whether output goes to the app's log.
+    pub logged: bool,
+}
+
+/// What an attached client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// A terminal of this size.
+    Terminal {
+        /// Characters a row.
+        columns: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// Pipes.
+    Pipes,
+}
+
+/// Which of an app's dynos.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// All of the formation (not one-offs).
+    All,
+    /// One type's.
+    Type(ProcessType),
+    /// One by name, one-offs too.
+    Dyno(DynoName),
+}
+
+/// One dyno as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dyno {
+    /// Which.
+    pub id: DynoId,
+    /// Whose.
+    pub app: AppId,
+    /// `web.1`.
+    pub name: DynoName,
+    /// Release it runs.
+    pub version: Version,
+    /// Its command.
+    pub command: String,
+    /// Its size.
+    pub size: Size,
+    /// When it was created.
+    pub created_at: Micros,
+    /// Its state.
+    pub state: State,
+}
+
+/// Something happened to a dyno; the dyno is as it was just after.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The dyno after the change.
+    pub dyno: Dyno,
+    /// It is gone from the engine's list (replaced, scaled down, forgotten).
+    pub removed: bool,
+}
+
+/// Both directions of an attached dyno.
+pub struct Attached {
+    /// To its standard input.
+    pub input: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Its output from the beginning; ends when the dyno is gone.
+    pub output: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+impl Debug for Attached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Attached")
+    }
+}
+
+/// Why the engine could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No dyno of this app has that name or id.
+    #[error("there is no such dyno")]
+    NoSuchDyno,
+    /// The image is not in the store, or damaged (R17).
+    #[error("image {0:?} cannot be used: {1}")]
+    Image(Digest, String),
+    /// Making or starting the container failed.
+    #[error("{operation}")]
+    Start {
+        /// What was attempted.
+        operation: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Where dynos run.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Finds what runs already. Called once, before anything else; afterwards [`Engine::dynos`] is complete.
+    async fn adopt(&self) -> Result<(), Error>;
+
+    /// Makes an app run what is wanted; returns when that has been taken up, not when it is done.
+    async fn apply(&self, wanted: Wanted) -> Result<(), Error>;
+
+    /// Stops everything of an app, one-offs too, and forgets it with its scratch directories.
+    async fn remove(&self, app: AppId) -> Result<(), Error>;
+
+    /// Replaces dynos of the formation by new ones under the same names; returns the old ones.
+    async fn restart(&self, app: AppId, which: Selector) -> Result<Vec<Dyno>, Error>;
+
+    /// Stops dynos. Those of the formation are started again (as on Heroku), one-offs are not. Returns them.
+    async fn stop(&self, app: AppId, which: Selector) -> Result<Vec<Dyno>, Error>;
+
+    /// Starts a one-off dyno.
+    async fn run(&self, one_off: OneOff) -> Result<Dyno, Error>;
+
+    /// Opens both directions of a dyno started with [`OneOff::attach`].
+    async fn attach(&self, dyno: DynoId) -> Result<Attached, Error>;
+
+    /// A dyno's output from the beginning, as far as it is still held; ends when the dyno is gone.
+    async fn output(&self, dyno: DynoId) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error>;
+
+    /// Waits for a one-off dyno's end.
+    async fn wait(&self, dyno: DynoId) -> Result<Exit, Error>;
+
+    /// The app's dynos as they are: live, crashed, and one-offs; sorted by name, at most one a name except while a
+    /// replacement is under way.
+    fn dynos(&self, app: AppId) -> Vec<Dyno>;
+
+    /// Changes from now on. A receiver that lags must read [`Engine::dynos`] again.
+    fn watch(&self) -> broadcast::Receiver<Event>;
+}

@@ -1,0 +1,18 @@
+//! Contracts between roles: what they say to each other and how it is framed. No role's rules live here.
+//!
+//! * [`engine`]: control asks where dynos run; implemented by `runtime`, faked by [`engine::memory`].
+//! * [`build`]: control asks for an image from source; implemented by `runtime` around the builder.
+//! * [`shim`]: control and logs talk to the process that owns one dyno.
+//! * [`routes`]: control tells the router which hosts lead to which dynos.
+//! * [`logs`]: everyone hands log lines to the logs role; control reads them back for log sessions.
+//! * [`frame`], [`socket`]: how all of that goes over Unix sockets.
+
+pub mod build;
+pub mod client;
+pub mod clock;
+pub mod engine;
+pub mod frame;
+pub mod logs;
+pub mod routes;
+pub mod shim;
+pub mod socket;

@@ -1,0 +1,283 @@
+//! Log lines on their way to the logs role and back to log sessions, over `run/logs.sock`.
+//!
+//! A connection begins with one JSON [`Hello`] frame. [`Hello::Ingest`] is followed by frames of lines
+//! ([`encode`]); the logs role answers none of them. [`Hello::Session`] is answered by frames of one [`Sent`] each.
+//! Output of dynos does not come this way: the logs role reads it from the shims, told of new ones by
+//! [`Hello::Dyno`] and finding all by a scan of `run/dynos` when it starts.
+
+use dozen_domain::ids::{AppId, DynoId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::Micros;
+
+/// Who wrote a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The app, or somebody acting on it (`app[api]`).
+    App,
+    /// The platform (`heroku[router]`, `heroku[web.1]`).
+    Heroku,
+}
+
+impl Source {
+    /// `app` or `heroku`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Heroku => "heroku",
+        }
+    }
+}
+
+/// One line of an app's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Whose.
+    pub app: AppId,
+    /// When it was written.
+    pub at: Micros,
+    /// By whom.
+    pub source: Source,
+    /// `web.1`, `router`, `api`.
+    pub process: String,
+    /// The text, without line end.
+    pub text: String,
+}
+
+/// Appends a line to a frame: 16 bytes app, `i64` time, `u8` source (0 app, 1 heroku), `u8` length and process,
+/// `u32` length and text, all little-endian.
+pub fn encode(line: &Line, to: &mut Vec<u8>) {
+    let process = &line.process.as_bytes()[..line.process.len().min(255)];
+    to.extend_from_slice(line.app.0.as_bytes());
+    to.extend_from_slice(&line.at.to_le_bytes());
+    to.push(u8::from(line.source == Source::Heroku));
+    to.push(process.len() as u8);
+    to.extend_from_slice(process);
+    to.extend_from_slice(&(line.text.len() as u32).to_le_bytes());
+    to.extend_from_slice(line.text.as_bytes());
+}
+
+/// Takes the next line off a frame; `None` at its end or when the rest makes no sense.
+pub fn decode(from: &mut &[u8]) -> Option<Line> {
+    fn take<'a>(from: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = from.split_at_checked(n)?;
+        *from = rest;
+        Some(head)
+    }
+    let app = AppId(Uuid::from_slice(take(from, 16)?).ok()?);
+    let at = i64::from_le_bytes(take(from, 8)?.try_into().ok()?);
+    let source = if take(from, 1)? == [0] { Source::App } else { Source::Heroku };
+    let length = usize::from(take(from, 1)?[0]);
+    let process = String::from_utf8_lossy(take(from, length)?).into_owned();
+    let length = u32::from_le_bytes(take(from, 4)?.try_into().ok()?) as usize;
+    let text = String::from_utf8_lossy(take(from, length)?).into_owned();
+    Some(Line { app, at, source, process, text })
+}
+
+/// First frame of a connection to the logs role.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hello {
+    /// Lines follow.
+    Ingest {
+        /// Which role, for its own log.
+        role: String,
+    },
+    /// Lines are wanted.
+    Session(Session),
+    /// A dyno was started: its shim is at `run/dynos/<id>`. Answered by one empty frame.
+    Dyno(DynoId),
+    /// An app is gone: remove its history. Answered by one empty frame.
+    Remove(AppId),
+}
+
+/// Which lines, how many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Whose.
+    pub app: AppId,
+    /// Only this source.
+    pub source: Option<Source>,
+    /// Only this dyno (`web.1`) or process type (`web`), or `router`, `api`.
+    pub process: Option<String>,
+    /// Lines of history at most.
+    pub lines: u64,
+    /// Go on with new lines.
+    pub tail: bool,
+    /// Only lines after this sequence number (the client's `Last-Event-ID`).
+    pub after: Option<u64>,
+}
+
+/// Logs role to session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    /// One line, as people see it: `2026-01-02T03:04:05.678901+00:00 app[web.1]: text`.
+    Line {
+        /// Its number in the app's stream; grows.
+        sequence: u64,
+        /// The line.
+        text: String,
+    },
+    /// History is through; without `tail` the stream ends here.
+    Caught,
+}
+
+/// Hands lines to the logs role without ever waiting for it: a bounded queue, drained by a task that reconnects.
+///
+/// What does not fit is counted and told as L12 in the stream of the app concerned once there is room again.
+#[derive(Clone)]
+pub struct Sender {
+    queue: std::sync::Arc<sender::Queue>,
+}
+
+impl Sender {
+    /// Queues one line.
+    pub fn send(&self, line: Line) {
+        self.queue.push(line);
+    }
+
+    /// A sender that keeps lines for a test to look at.
+    pub fn memory() -> (Self, Memory) {
+        let queue = std::sync::Arc::new(sender::Queue::new(usize::MAX));
+        (Self { queue: queue.clone() }, Memory { queue })
+    }
+
+    /// Starts the task that sends to `run/logs.sock` at `socket` under this role's name; `capacity` lines wait at most.
+    pub fn connect(socket: std::path::PathBuf, role: &'static str, capacity: usize) -> Self {
+        let queue = std::sync::Arc::new(sender::Queue::new(capacity));
+        tokio::spawn(sender::run(queue.clone(), socket, role));
+        Self { queue }
+    }
+}
+
+/// Lines that a test's [`Sender`] was given.
+pub struct Memory {
+    queue: std::sync::Arc<sender::Queue>,
+}
+
+impl Memory {
+    /// Takes the lines given so far.
+    pub fn take(&self) -> Vec<Line> {
+        self.queue.drain(usize::MAX)
+    }
+}
+
+mod sender {
+    //! The queue behind a [`super::Sender`].
+
+    use std::{
+        collections::{HashMap, VecDeque},
+        path::PathBuf,
+        sync::{Arc, Mutex, PoisonError},
+        time::Duration,
+    };
+
+    use dozen_domain::{codes::Code, ids::AppId};
+    use tokio::{io::AsyncWriteExt, sync::Notify};
+
+    use super::{Hello, Line, Source};
+    use crate::{clock, frame, socket};
+
+    const BATCH: usize = 500; // lines a frame: log-shuttle's batch size
+
+    #[derive(Default)]
+    struct Waiting {
+        lines: VecDeque<Line>,
+        dropped: HashMap<AppId, (u64, clock::Micros)>,
+    }
+
+    pub(super) struct Queue {
+        waiting: Mutex<Waiting>,
+        capacity: usize,
+        nudge: Notify,
+    }
+
+    impl Queue {
+        pub(super) fn new(capacity: usize) -> Self {
+            Self { waiting: Mutex::default(), capacity, nudge: Notify::new() }
+        }
+
+        pub(super) fn push(&self, line: Line) {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.lines.len() >= self.capacity {
+                waiting.dropped.entry(line.app).or_insert((0, line.at)).0 += 1;
+                return;
+            }
+            waiting.lines.push_back(line);
+            drop(waiting);
+            self.nudge.notify_one();
+        }
+
+        pub(super) fn drain(&self, most: usize) -> Vec<Line> {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let n = waiting.lines.len().min(most);
+            let mut lines: Vec<Line> = waiting.lines.drain(..n).collect();
+            for (app, (count, since)) in waiting.dropped.drain() {
+                let since = clock::rfc3339_micros(since);
+                let text = format!("Error {}: {count} messages dropped since {since}.", Code::L12);
+                lines.push(Line { app, at: clock::now(), source: Source::Heroku, process: "logplex".to_owned(), text });
+            }
+            lines
+        }
+    }
+
+    pub(super) async fn run(queue: Arc<Queue>, path: PathBuf, role: &'static str) {
+        let mut unsent: Option<Vec<u8>> = None;
+        loop {
+            let Ok(mut stream) = socket::connect(&path).await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            if frame::write(&mut stream, &Hello::Ingest { role: role.to_owned() }).await.is_err() {
+                continue;
+            }
+            loop {
+                let bytes = match unsent.take() {
+                    Some(bytes) => bytes,
+                    None => {
+                        let lines = queue.drain(BATCH);
+                        if lines.is_empty() {
+                            queue.nudge.notified().await;
+                            continue;
+                        }
+                        let mut bytes = vec![0; 4];
+                        lines.iter().for_each(|line| super::encode(line, &mut bytes));
+                        let length = (bytes.len() - 4) as u32;
+                        bytes[..4].copy_from_slice(&length.to_le_bytes());
+                        bytes
+                    }
+                };
+                if stream.write_all(&bytes).await.is_err() {
+                    unsent = Some(bytes);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_round_trip() {
+        let line = |text: &str| Line {
+            app: AppId::random(),
+            at: 1_700_000_000_123_456,
+            source: Source::Heroku,
+            process: "web.1".to_owned(),
+            text: text.to_owned(),
+        };
+        let lines = [line("State changed from starting to up"), line("")];
+        let mut frame = Vec::new();
+        lines.iter().for_each(|line| encode(line, &mut frame));
+        let mut rest = frame.as_slice();
+        let read: Vec<Line> = std::iter::from_fn(|| decode(&mut rest)).collect();
+        assert_eq!(read, lines);
+        assert!(rest.is_empty());
+    }
+}

@@ -1,0 +1,108 @@
+//! The route table's stream from control to router, over `run/routes.sock`.
+//!
+//! Control listens; the router connects, gets one [`Message::Snapshot`] and then changes in order. The router answers
+//! each message with an [`Ack`] once requests see it, so that control may stop old dynos only after that. The router
+//! keeps its last table in `run/routes.json` and starts from it when control is away.
+
+use std::net::SocketAddr;
+
+use dozen_domain::{
+    ids::{AppId, DynoId},
+    name::{AppName, DynoName},
+};
+use serde::{Deserialize, Serialize};
+
+/// Counts the changes of the table, from 1, never reused within one control process's life.
+pub type Generation = u64;
+
+/// What an app's requests meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Requests go to web dynos.
+    Serving,
+    /// H80.
+    Maintenance,
+    /// Nothing was ever released: H81.
+    Blank,
+}
+
+/// What the router may do with one web dyno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DynoState {
+    /// It accepts connections.
+    Up,
+    /// It has not bound its port yet: requests wait (H20 in the end).
+    Starting,
+    /// It crashed (H10 when no other is up or starting).
+    Crashed,
+}
+
+/// One web dyno.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dyno {
+    /// Which.
+    pub id: DynoId,
+    /// `web.1`.
+    pub name: DynoName,
+    /// Addresses in the order to try (an IPv6-only server refuses the first).
+    pub addresses: Vec<SocketAddr>,
+    /// Whether it can be used.
+    pub state: DynoState,
+}
+
+/// Everything that the router knows of one app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Which.
+    pub id: AppId,
+    /// Its name.
+    pub name: AppName,
+    /// Host names in lower case, without port: the app's own and custom domains. `*.example.com` is a wildcard.
+    pub hosts: Vec<String>,
+    /// What requests meet.
+    pub mode: Mode,
+    /// Wanted web dynos; 0 is H14.
+    pub web_quantity: u32,
+    /// Web dynos in any usable or crashed state.
+    pub dynos: Vec<Dyno>,
+    /// Page shown in place of the built-in error page (`ERROR_PAGE_URL`).
+    pub error_page_url: Option<String>,
+    /// Page shown during maintenance (`MAINTENANCE_PAGE_URL`).
+    pub maintenance_page_url: Option<String>,
+}
+
+/// Control to router.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// The whole table in place of whatever was known.
+    Snapshot {
+        /// The table's generation.
+        generation: Generation,
+        /// All apps.
+        apps: Vec<App>,
+    },
+    /// One app is new or has changed.
+    Upsert {
+        /// The table's generation after this change.
+        generation: Generation,
+        /// The app, whole.
+        app: Box<App>,
+    },
+    /// One app is gone.
+    Remove {
+        /// The table's generation after this change.
+        generation: Generation,
+        /// Which.
+        app: AppId,
+    },
+}
+
+/// Router to control: requests that arrive from now on see this generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The generation in force.
+    pub generation: Generation,
+}

@@ -1,0 +1,246 @@
+//! What control and logs say to a shim, the process that owns one dyno.
+//!
+//! A shim lives in `run/dynos/<dyno id>/`: `shim.sock` (this protocol) and `dyno.json` ([`Record`], no secrets). It is
+//! started as `dozen shim <directory>` with a [`Spec`] as one JSON frame on its standard input, so that config vars
+//! never touch the disk or `argv`. It answers on its standard output with one [`Event`] frame, [`Event::Started`] or
+//! [`Event::Failed`], and then closes it.
+//!
+//! A connection begins with one [`Hello`] frame. A shim stays after its dyno's end until control has sent
+//! [`Command::Forget`] and the logs role has acknowledged all output (or has been away too long), so neither an exit
+//! status nor output is lost when either is dead for a while.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use dozen_domain::{
+    config::Vars,
+    dyno::Exit,
+    ids::{AppId, DynoId},
+    name::DynoName,
+    release::Version,
+    size::Size,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Micros;
+
+/// What a shim is to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Spec {
+    /// Which dyno, and what others find in `dyno.json`.
+    pub record: Record,
+    /// The whole environment of the process.
+    pub env: Vars,
+    /// `argv` of the process inside the container, `["/bin/bash", "-c", …]`.
+    pub argv: Vec<String>,
+    /// Container: mounts, identity, limits, network.
+    pub sandbox: Sandbox,
+    /// The port to watch for a bind; none for other types than web.
+    pub port: Option<u16>,
+    /// Time to bind it.
+    pub boot_ms: u64,
+    /// Whether to give the process a terminal of this size (columns, rows) in place of pipes.
+    pub terminal: Option<(u16, u16)>,
+    /// Whether an attached client's bytes go to standard input; otherwise it is `/dev/null`.
+    pub stdin: bool,
+    /// Bytes of output to hold while nobody acknowledges.
+    pub backlog_bytes: u64,
+}
+
+/// What is known of a dyno without asking its shim; written to `dyno.json` before the process starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Which dyno.
+    pub dyno: DynoId,
+    /// Whose.
+    pub app: AppId,
+    /// `web.1`.
+    pub name: DynoName,
+    /// Size.
+    pub size: Size,
+    /// Release it runs.
+    pub version: Version,
+    /// What people see as its command.
+    pub command: String,
+    /// When it was created.
+    pub created_at: Micros,
+    /// Whether output belongs in the app's log (a build's does not).
+    pub logged: bool,
+    /// Anything else the engine wants to find again after a restart (network slot, directories, cgroup).
+    pub engine: BTreeMap<String, String>,
+}
+
+/// How a container is made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// Unprivileged user outside the container; `None` when the platform itself runs as an ordinary user.
+    pub host_uid: Option<u32>,
+    /// Layer roots from lowest to highest; each may hold `app/`.
+    pub layers: Vec<PathBuf>,
+    /// Directory for everything the container writes (overlay upper and work, `/tmp`); removed with the dyno.
+    pub scratch: PathBuf,
+    /// Further binds: outside path, inside path, writable.
+    pub binds: Vec<(PathBuf, PathBuf, bool)>,
+    /// Working directory inside.
+    pub workdir: PathBuf,
+    /// Host name inside.
+    pub hostname: String,
+    /// Limits; enforced through cgroups where there are any, and rlimits.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// CPU shares (cgroup v1 units).
+    pub cpu_shares: u64,
+    /// Open files of one process.
+    pub open_files: u64,
+    /// Directory of the dyno's own cgroup under each controller's root, `dozen-1a2b3c/<dyno>`; none: no cgroup.
+    pub cgroup: Option<String>,
+    /// Network.
+    pub network: Network,
+}
+
+/// The network of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The machine's own (no isolation; an ordinary user's start).
+    Host,
+    /// An empty namespace.
+    None,
+    /// An own namespace joined to the platform's bridge.
+    Bridge {
+        /// Bridge interface.
+        bridge: String,
+        /// Addresses with prefix length, IPv4 then IPv6.
+        addresses: Vec<(std::net::IpAddr, u8)>,
+        /// Gateways, one for each family.
+        gateways: Vec<std::net::IpAddr>,
+    },
+}
+
+/// First frame of a connection to a shim.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hello {
+    /// Frames of [`Command`] in, frames of [`Event`] out; the present state is sent at once.
+    Control,
+    /// Output from this offset: binary frames ([`Output::encode`]) out. When `ack` is set, frames of `u64` (JSON) in,
+    /// each saying up to which offset output is stored and may be forgotten.
+    Output {
+        /// First byte wanted.
+        from: u64,
+        /// Whether this reader is the one that stores output.
+        ack: bool,
+    },
+    /// Raw bytes both ways from here on: output from offset 0 out, standard input in.
+    Attach,
+}
+
+/// Control to shim.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Signal every process of the dyno, then SIGKILL when it is still there after the grace.
+    Stop {
+        /// Signal number, 15 unless the app asks for another.
+        signal: i32,
+        /// Time until SIGKILL.
+        grace_ms: u64,
+    },
+    /// Signal every process of the dyno.
+    Signal(i32),
+    /// Control has recorded the exit; the shim may go when output is stored too.
+    Forget,
+}
+
+/// Shim to control. Every event carries the time at which it happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The process runs.
+    Started {
+        /// When.
+        at: Micros,
+        /// Its process id outside the container.
+        pid: i32,
+    },
+    /// The container could not be made or the command not be started.
+    Failed {
+        /// When.
+        at: Micros,
+        /// Why, for the operator.
+        error: String,
+    },
+    /// It listens on its port.
+    Bound {
+        /// When.
+        at: Micros,
+        /// Where the router reaches it.
+        addresses: Vec<SocketAddr>,
+    },
+    /// It did not listen in time and was killed (R10).
+    BootTimeout {
+        /// When.
+        at: Micros,
+    },
+    /// Signals were sent.
+    Stopping {
+        /// When.
+        at: Micros,
+    },
+    /// It outlived its grace and was killed (R12).
+    StopTimeout {
+        /// When.
+        at: Micros,
+    },
+    /// The kernel killed a process of it for want of memory.
+    OutOfMemory {
+        /// When.
+        at: Micros,
+    },
+    /// It is gone.
+    Exited {
+        /// When.
+        at: Micros,
+        /// How.
+        exit: Exit,
+    },
+}
+
+/// A piece of output: where it starts, when it was read, the bytes. On the wire a frame of
+/// `u64` offset, `i64` microseconds, `u64` bytes dropped just before it, then the bytes, all little-endian.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Offset of the first byte since the dyno's start.
+    pub offset: u64,
+    /// When the shim read it.
+    pub at: Micros,
+    /// Bytes that were dropped between the piece before and this one because the backlog was full (L12).
+    pub dropped: u64,
+    /// The bytes. An empty piece is the end: the dyno is gone and nothing more comes.
+    pub bytes: Vec<u8>,
+}
+
+impl Output {
+    const HEAD: usize = 24;
+
+    /// The frame's bytes, without the length before it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(Self::HEAD + self.bytes.len());
+        frame.extend_from_slice(&self.offset.to_le_bytes());
+        frame.extend_from_slice(&self.at.to_le_bytes());
+        frame.extend_from_slice(&self.dropped.to_le_bytes());
+        frame.extend_from_slice(&self.bytes);
+        frame
+    }
+
+    /// Reads a frame's bytes; `None` when it is too short.
+    pub fn decode(frame: &[u8]) -> Option<Self> {
+        let number = |at: usize| frame.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+        Some(Self {
+            offset: number(0)?,
+            at: number(8)?.cast_signed(),
+            dropped: number(16)?,
+            bytes: frame.get(Self::HEAD..)?.to_vec(),
+        })
+    }
+}

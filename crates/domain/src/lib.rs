@@ -1,0 +1,18 @@
+//! The words of the platform as types: ids, names, limits, sizes, codes, and the rules that join them.
+//!
+//! Everything here is pure: no I/O, no async, no clock (time is an argument). Every other crate speaks
+//! these types; none of them is defined twice.
+
+pub mod buildpack;
+pub mod codes;
+pub mod config;
+pub mod dyno;
+pub mod formation;
+pub mod ids;
+pub mod image;
+pub mod limits;
+pub mod name;
+pub mod plan;
+pub mod procfile;
+pub mod release;
+pub mod size;

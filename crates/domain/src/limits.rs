@@ -1,0 +1,194 @@
+//! Every limit of the platform, its default and the variable that sets it. A limit is never a literal elsewhere.
+//!
+//! `DOZEN_LIMIT_<NAME>` overrides the limit called `<name>`; the unit is in the name (`_seconds`, `_ms`, `_bytes`,
+//! `_lines`, or a plain count). Defaults are Heroku's where Heroku has one (Dev Center: limits, http-routing,
+//! dyno-shutdown-behavior, error-codes; heroku/vegur; heroku/logplex).
+
+use std::time::Duration;
+
+/// A `DOZEN_LIMIT_` variable that names no limit or holds no number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// No limit has this name.
+    #[error("DOZEN_LIMIT_{name}: there is no such limit (see docs/configuration.md for the list)")]
+    Unknown {
+        /// The part after `DOZEN_LIMIT_`.
+        name: String,
+    },
+    /// The value is not a whole number.
+    #[error("DOZEN_LIMIT_{name}={value}: not a whole number")]
+    NotANumber {
+        /// The part after `DOZEN_LIMIT_`.
+        name: String,
+        /// What was given.
+        value: String,
+    },
+}
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident = $default:expr;)+) => {
+        /// All limits. Units are in the names.
+        #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub struct Limits {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            /// Name, default and description of each limit, for the reference page.
+            pub const REFERENCE: &'static [(&'static str, u64, &'static str)] =
+                &[$((stringify!($name), $default, concat!($($doc),+)),)+];
+
+            /// Sets one limit from `DOZEN_LIMIT_<name>=<value>`.
+            ///
+            /// # Errors
+            /// When no limit has the name, or the value is no whole number.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
+                let field = match name.to_ascii_lowercase().as_str() {
+                    $(stringify!($name) => &mut self.$name,)+
+                    _ => return Err(Invalid::Unknown { name: name.to_owned() }),
+                };
+                *field = value
+                    .parse()
+                    .map_err(|_| Invalid::NotANumber { name: name.to_owned(), value: value.to_owned() })?;
+                Ok(())
+            }
+        }
+    };
+}
+
+limits! {
+    /// Time for a web dyno to bind `$PORT` before R10.
+    boot_seconds = 60;
+    /// Time between SIGTERM and SIGKILL (R12).
+    stop_seconds = 30;
+    /// Pause before the second restart of a crashed dyno; it doubles with every further crash.
+    crash_backoff_seconds = 10;
+    /// Longest pause between restarts of a crashed dyno.
+    crash_backoff_max_seconds = 19_200;
+    /// A dyno that stayed up this long starts with a clean slate of crashes.
+    crash_reset_seconds = 3_600;
+    /// Longest run of a release-phase command.
+    release_phase_seconds = 3_600;
+    /// Dynos of one app over all process types.
+    dynos_per_app = 100;
+    /// Concurrent one-off dynos of one app.
+    one_offs_per_app = 50;
+
+    /// Longest run of a build.
+    build_seconds = 900;
+    /// Memory of a build.
+    build_memory_bytes = 2_147_483_648;
+    /// Processes and threads of a build.
+    build_pids = 4_096;
+    /// Disk that a build may fill: source, caches and result.
+    build_disk_bytes = 8_589_934_592;
+    /// Output that a build may print.
+    build_log_bytes = 314_572_800;
+    /// Builds that run at the same time.
+    builds_concurrent = 2;
+    /// Largest slug, compressed.
+    slug_bytes = 524_288_000;
+    /// Largest checkout: source and submodules.
+    source_bytes = 1_073_741_824;
+    /// Largest pack of one push.
+    push_bytes = 1_073_741_824;
+    /// Successful releases whose slugs are kept.
+    slugs_kept_releases = 50;
+
+    /// Time for connecting to a dyno (H19).
+    router_connect_ms = 5_000;
+    /// Time in which the router retries other dynos before it gives up (H20 while booting).
+    router_connect_total_ms = 75_000;
+    /// Connection attempts to different dynos for one request.
+    router_connect_attempts = 10;
+    /// How long a dyno that refused a connection is passed over.
+    router_quarantine_ms = 5_000;
+    /// Time to the first byte of the response (H12).
+    router_first_byte_ms = 30_000;
+    /// Silence after the first byte that ends the request (H15, H28).
+    router_idle_ms = 55_000;
+    /// Idle client connections are closed after this.
+    router_keep_alive_ms = 60_000;
+    /// Idle connections to dynos are closed after this.
+    router_upstream_keep_alive_ms = 90_000;
+    /// Requests in flight for one web dyno (H11).
+    router_backlog_per_dyno = 200;
+    /// Connections that the router holds open at once (H22).
+    router_connections = 20_000;
+    /// Longest request line.
+    router_request_line_bytes = 8_192;
+    /// Longest request header line.
+    router_header_line_bytes = 8_192;
+    /// Most request headers.
+    router_headers = 1_000;
+    /// Longest response header line (H25).
+    router_response_header_bytes = 524_288;
+    /// Longest cookie that a response sets (H25).
+    router_cookie_bytes = 8_192;
+
+    /// Longest log line; a longer one is split.
+    log_line_bytes = 10_000;
+    /// Lines of history kept per app.
+    log_history_lines = 1_500;
+    /// Lines waiting for a slow tail session (L11).
+    log_tail_buffer_lines = 1_024;
+    /// Lines waiting in a role for the logs role (L12).
+    log_local_buffer_lines = 20_000;
+    /// Bytes of output a shim holds while the logs role is away.
+    shim_backlog_bytes = 1_048_576;
+    /// Life of a log session's URL.
+    log_session_seconds = 300;
+
+    /// API calls per account and hour.
+    api_calls_per_hour = 4_500;
+    /// Largest request body of the API.
+    api_body_bytes = 1_048_576;
+    /// Config vars of one app, keys and values together.
+    config_bytes = 65_536;
+    /// Domains of one app.
+    domains_per_app = 1_000;
+    /// Apps of one account.
+    apps_per_account = 1_000;
+    /// Git requests per app, account and hour.
+    git_requests_per_hour = 75;
+    /// Life of an uploaded source's URLs.
+    source_seconds = 3_600;
+    /// Disk that must stay free before writes are refused.
+    disk_reserve_bytes = 67_108_864;
+}
+
+/// A limit in seconds as a duration.
+pub const fn seconds(limit: u64) -> Duration {
+    Duration::from_secs(limit)
+}
+
+/// A limit in milliseconds as a duration.
+pub const fn millis(limit: u64) -> Duration {
+    Duration::from_millis(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_set_by_its_name() {
+        let mut limits = Limits::default();
+        limits.set("BOOT_SECONDS", "3").expect("a known limit");
+        assert_eq!(limits.boot_seconds, 3);
+    }
+
+    #[test]
+    fn an_unknown_limit_and_a_bad_number_are_refused() {
+        let mut limits = Limits::default();
+        assert!(matches!(limits.set("NOPE", "3"), Err(Invalid::Unknown { .. })));
+        assert!(matches!(limits.set("BOOT_SECONDS", "soon"), Err(Invalid::NotANumber { .. })));
+        assert_eq!(limits, Limits::default());
+    }
+}
