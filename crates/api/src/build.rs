@@ -1,5 +1,7 @@
 //! The seam to where builds run: control hands over a source and gets an image, or a reason that the pusher can act on.
 
+pub mod memory;
+
 use std::path::PathBuf;
 
 use async_trait::async_trait;

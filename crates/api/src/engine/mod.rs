@@ -46,7 +46,7 @@ pub struct Wanted {
     pub processes: Vec<Process>,
     /// New web dynos are up before old ones stop.
     pub preboot: bool,
-    /// Changes when all dynos must be replaced although the release is the same (a restart of everything).
+    /// Time for a web dyno to bind its port before R10.
     pub boot_timeout: Duration,
 }
 
