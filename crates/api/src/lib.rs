@@ -5,6 +5,7 @@
 //! * [`shim`]: control and logs talk to the process that owns one dyno.
 //! * [`routes`]: control tells the router which hosts lead to which dynos.
 //! * [`logs`]: everyone hands log lines to the logs role; control reads them back for log sessions.
+//! * [`log_session`]: control's side of reading them back.
 //! * [`frame`], [`socket`]: how all of that goes over Unix sockets.
 
 pub mod build;
@@ -12,6 +13,7 @@ pub mod client;
 pub mod clock;
 pub mod engine;
 pub mod frame;
+pub mod log_session;
 pub mod logs;
 pub mod routes;
 pub mod shim;

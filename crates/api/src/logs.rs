@@ -1,15 +1,20 @@
 //! Log lines on their way to the logs role and back to log sessions, over `run/logs.sock`.
 //!
-//! A connection begins with one JSON [`Hello`] frame. [`Hello::Ingest`] is followed by frames of lines
-//! ([`encode`]); the logs role answers none of them. [`Hello::Session`] is answered by frames of one [`Sent`] each.
+//! A connection begins with one JSON [`Hello`] frame. [`Hello::Ingest`] is followed by frames that each hold a `u64`
+//! batch number and lines ([`encode`]); each is answered by one empty frame once its lines are stored. A batch that is
+//! sent again (same sender, same number) is stored once, so a line is neither lost nor doubled when either side dies.
+//! [`Hello::Session`] is answered by frames of one [`Sent`] each and, at its proper end, one empty frame.
 //! Output of dynos does not come this way: the logs role reads it from the shims, told of new ones by
 //! [`Hello::Dyno`] and finding all by a scan of `run/dynos` when it starts.
+//!
+//! Callers use [`Sender`] for lines in, [`open_session`] for lines out, [`announce`] and [`remove`].
 
 use dozen_domain::ids::{AppId, DynoId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Micros;
+pub use crate::log_session::{announce, open_session, remove};
 
 /// Who wrote a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +89,8 @@ pub enum Hello {
     Ingest {
         /// Which role, for its own log.
         role: String,
+        /// Which run of it; batches are numbered from 1 within one.
+        sender: Uuid,
     },
     /// Lines are wanted.
     Session(Session),
@@ -106,7 +113,8 @@ pub struct Session {
     pub lines: u64,
     /// Go on with new lines.
     pub tail: bool,
-    /// Only lines after this sequence number (the client's `Last-Event-ID`).
+    /// Only lines after this sequence number (the client's `Last-Event-ID`); then all of them that history still
+    /// has, whatever `lines` says.
     pub after: Option<u64>,
 }
 
@@ -118,7 +126,8 @@ pub enum Sent {
     Line {
         /// Its number in the app's stream; grows.
         sequence: u64,
-        /// The line.
+        /// The line. It holds no `\n`, but may hold a bare `\r`, which ends a line in an event stream: whoever
+        /// writes one must treat it so.
         text: String,
     },
     /// History is through; without `tail` the stream ends here.
@@ -170,13 +179,15 @@ mod sender {
 
     use std::{
         collections::{HashMap, VecDeque},
-        path::PathBuf,
+        io,
+        path::{Path, PathBuf},
         sync::{Arc, Mutex, PoisonError},
         time::Duration,
     };
 
     use dozen_domain::{codes::Code, ids::AppId};
     use tokio::{io::AsyncWriteExt, sync::Notify};
+    use uuid::Uuid;
 
     use super::{Hello, Line, Source};
     use crate::{clock, frame, socket};
@@ -224,37 +235,57 @@ mod sender {
         }
     }
 
-    pub(super) async fn run(queue: Arc<Queue>, path: PathBuf, role: &'static str) {
-        let mut unsent: Option<Vec<u8>> = None;
+    /// Waits until there are lines and makes a frame of them under the next batch number.
+    async fn next_batch(queue: &Queue, number: &mut u64) -> Vec<u8> {
         loop {
-            let Ok(mut stream) = socket::connect(&path).await else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            if frame::write(&mut stream, &Hello::Ingest { role: role.to_owned() }).await.is_err() {
+            let lines = queue.drain(BATCH);
+            if lines.is_empty() {
+                queue.nudge.notified().await;
                 continue;
             }
-            loop {
-                let bytes = match unsent.take() {
-                    Some(bytes) => bytes,
-                    None => {
-                        let lines = queue.drain(BATCH);
-                        if lines.is_empty() {
-                            queue.nudge.notified().await;
-                            continue;
-                        }
-                        let mut bytes = vec![0; 4];
-                        lines.iter().for_each(|line| super::encode(line, &mut bytes));
-                        let length = (bytes.len() - 4) as u32;
-                        bytes[..4].copy_from_slice(&length.to_le_bytes());
-                        bytes
-                    }
-                };
-                if stream.write_all(&bytes).await.is_err() {
-                    unsent = Some(bytes);
-                    break;
-                }
+            *number += 1;
+            let mut bytes = vec![0; 4];
+            bytes.extend_from_slice(&number.to_le_bytes());
+            lines.iter().for_each(|line| super::encode(line, &mut bytes));
+            let length = (bytes.len() - 4) as u32;
+            bytes[..4].copy_from_slice(&length.to_le_bytes());
+            return bytes;
+        }
+    }
+
+    /// Sends batches until the connection fails; the batch that was not acknowledged stays in `unstored`.
+    async fn send(
+        queue: &Queue,
+        path: &Path,
+        hello: &Hello,
+        number: &mut u64,
+        unstored: &mut Option<Vec<u8>>,
+    ) -> io::Result<()> {
+        let mut stream = socket::connect(path).await?;
+        frame::write(&mut stream, hello).await?;
+        loop {
+            if unstored.is_none() {
+                *unstored = Some(next_batch(queue, number).await);
             }
+            if let Some(bytes) = unstored {
+                stream.write_all(bytes).await?;
+            }
+            if frame::read_bytes(&mut stream).await?.is_none() {
+                return Ok(());
+            }
+            *unstored = None;
+        }
+    }
+
+    pub(super) async fn run(queue: Arc<Queue>, path: PathBuf, role: &'static str) {
+        let hello = Hello::Ingest { role: role.to_owned(), sender: Uuid::new_v4() };
+        let (mut number, mut unstored) = (0, None);
+        loop {
+            // The logs role is away or has just died: the queue holds what comes until it is back.
+            if let Err(error) = send(&queue, &path, &hello, &mut number, &mut unstored).await {
+                tracing::debug!(%error, "the logs role does not take lines");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }

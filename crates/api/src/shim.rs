@@ -8,6 +8,12 @@
 //! A connection begins with one [`Hello`] frame. A shim stays after its dyno's end until control has sent
 //! [`Command::Forget`] and the logs role has acknowledged all output (or has been away too long), so neither an exit
 //! status nor output is lost when either is dead for a while.
+//!
+//! The logs role connects to every shim whose [`Record::logged`] is true, with [`Hello::Output`] `ack: true`, and again
+//! whenever the connection ends. It acknowledges whole lines only, so up to a line's length stays in the backlog; the
+//! end (an empty [`Output`]) is sent on every such connection that reaches it and is always acknowledged, even when its
+//! offset was before. To a shim with `logged: false` the logs role never connects, and that shim waits for no
+//! acknowledgement of it: the engine reads such output itself.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -210,7 +216,8 @@ pub enum Event {
 /// `u64` offset, `i64` microseconds, `u64` bytes dropped just before it, then the bytes, all little-endian.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Offset of the first byte since the dyno's start.
+    /// Offset of the first byte since the dyno's start. Dropped bytes count, so it is the end of the piece before
+    /// plus `dropped`. A reader that asks for bytes that are gone gets the first ones still there.
     pub offset: u64,
     /// When the shim read it.
     pub at: Micros,
