@@ -131,6 +131,22 @@ limits! {
     router_response_header_bytes = 524_288;
     /// Longest cookie that a response sets (H25).
     router_cookie_bytes = 8_192;
+    /// Longest status line of a response (H25).
+    router_status_line_bytes = 8_192;
+    /// Longest name of a request header.
+    router_header_name_bytes = 1_000;
+    /// Longest request method.
+    router_method_bytes = 127;
+    /// Idle connections that are kept to one dyno.
+    router_upstream_idle_connections = 128;
+    /// A request that cannot be repeated goes only over a connection that was idle for less than this.
+    router_upstream_fresh_ms = 1_000;
+    /// Time for a client's TLS handshake.
+    router_tls_handshake_ms = 10_000;
+    /// Time that requests wait for the first route table after a start (H99).
+    router_table_wait_ms = 10_000;
+    /// Time that open requests get to finish when the router stops (H24).
+    router_drain_ms = 30_000;
 
     /// Longest log line; a longer one is split.
     log_line_bytes = 10_000;
