@@ -7,7 +7,7 @@
 
 pub mod memory;
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use dozen_domain::{
@@ -181,6 +181,14 @@ pub enum Error {
     },
 }
 
+/// Holds a dyno's stop back until nobody sends it requests any more.
+#[async_trait]
+pub trait Gate: Send + Sync + 'static {
+    /// Called for a web dyno that is to stop: after its [`Event`] with [`State::Stopping`], before the first signal.
+    /// Returns once requests go elsewhere, or after a short while when the router is away; never fails.
+    async fn before_stop(&self, dyno: &Dyno);
+}
+
 /// Where dynos run.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
@@ -217,4 +225,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Changes from now on. A receiver that lags must read [`Engine::dynos`] again.
     fn watch(&self) -> broadcast::Receiver<Event>;
+
+    /// Gives the engine what to ask before it stops a web dyno. Called once, before [`Engine::adopt`]; an engine whose
+    /// routing is not control's (Kubernetes) has no use for it.
+    fn set_gate(&self, _gate: Arc<dyn Gate>) {}
 }
