@@ -1,0 +1,159 @@
+//! Commands and their options, as people type them. Topics are plural nouns, commands verbs, as in the official CLI.
+
+use clap::{Args, Parser, Subcommand};
+
+/// A twelve-factor application platform in one executable.
+#[derive(Debug, Parser)]
+#[command(name = "dozen", version, disable_version_flag = true, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Everything that `dozen` does for a person.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the platform on this machine, in the foreground
+    Server,
+    /// End the platform that runs on the data directory; dynos go on
+    Stop {
+        /// Stop every dyno too and remove what they used
+        #[arg(long)]
+        with_dynos: bool,
+    },
+    /// Print `export` lines that point the official heroku CLI and git at this platform
+    Env,
+    /// Run the official heroku CLI pointed at this platform
+    Heroku {
+        /// What to hand to it, after `--`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Print the version
+    Version,
+    /// Make a further account and print its API key
+    #[command(name = "accounts:create")]
+    AccountsCreate {
+        /// Its e-mail address
+        email: String,
+    },
+    /// Check the hash chain of every app's releases
+    #[command(name = "ledger:verify")]
+    LedgerVerify,
+    /// Print the configuration reference page
+    #[command(hide = true)]
+    Reference,
+    /// Answer git's question for credentials
+    #[command(name = "git-credential", hide = true)]
+    GitCredential {
+        /// `get`, `store` or `erase`
+        operation: String,
+    },
+    /// One that speaks the Platform API.
+    #[command(flatten)]
+    Client(Client),
+}
+
+/// Commands that speak the Platform API.
+#[derive(Debug, Subcommand)]
+pub enum Client {
+    /// List your apps
+    Apps,
+    /// Make an app; in a git repository, also the remote `heroku`
+    #[command(name = "apps:create", visible_alias = "create")]
+    AppsCreate {
+        /// Its name; one is made up if none is given
+        name: Option<String>,
+        /// Name of the git remote to add
+        #[arg(long, short, default_value = "heroku")]
+        remote: String,
+        /// Add no git remote
+        #[arg(long)]
+        no_remote: bool,
+    },
+    /// Show an app
+    #[command(name = "apps:info", visible_alias = "info")]
+    AppsInfo(App),
+    /// Destroy an app for good
+    #[command(name = "apps:destroy")]
+    AppsDestroy {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// The app's name again
+        #[arg(long)]
+        confirm: String,
+    },
+    /// Show an app's config vars
+    Config(App),
+    /// Set config vars: a new release, and dynos restart
+    #[command(name = "config:set")]
+    ConfigSet {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// `KEY=value`
+        #[arg(required = true)]
+        pairs: Vec<String>,
+    },
+    /// Show an app's log
+    Logs {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// Go on with new lines
+        #[arg(long, short)]
+        tail: bool,
+        /// Lines of history
+        #[arg(long, short, default_value_t = 100)]
+        num: u64,
+        /// Only this dyno or process type
+        #[arg(long, short)]
+        dyno: Option<String>,
+        /// Only this source: app or heroku
+        #[arg(long, short)]
+        source: Option<String>,
+    },
+    /// Show an app's dynos
+    Ps(App),
+    /// Set how many dynos of which size run: web=2 worker=1:standard-2x
+    #[command(name = "ps:scale")]
+    PsScale {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// `TYPE=quantity[:size]`; `TYPE+1` and `TYPE-1` are relative
+        #[arg(required = true, allow_hyphen_values = true)]
+        changes: Vec<String>,
+    },
+    /// Show an app's releases
+    Releases(App),
+}
+
+/// Which app.
+#[derive(Debug, Args)]
+pub struct App {
+    /// App; otherwise that of the git remote `heroku`
+    #[arg(long = "app", short = 'a')]
+    pub name: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_heroku_command_takes_everything_after_the_dashes() {
+        let arguments = Arguments::try_parse_from(["dozen", "heroku", "--", "ps:scale", "web=2", "-a", "x"]);
+        let Ok(Arguments { command: Command::Heroku { arguments } }) = arguments else { panic!("not parsed") };
+        assert_eq!(arguments, ["ps:scale", "web=2", "-a", "x"]);
+    }
+}

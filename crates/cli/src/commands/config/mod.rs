@@ -1,0 +1,4 @@
+//! Config vars.
+
+pub(super) mod set;
+pub(super) mod show;

@@ -1,0 +1,4 @@
+//! Dynos.
+
+pub(super) mod list;
+pub(super) mod scale;

@@ -1,0 +1,234 @@
+//! What the official CLI and git must find in their environment to speak to this platform.
+//!
+//! `HEROKU_HOST` may be plain HTTP on this machine; git, rendezvous and the exec family insist on TLS, so both need the
+//! platform's CA. `NODE_EXTRA_CA_CERTS` and `GIT_SSL_CAINFO` hold one file each and may be set already (an inspecting
+//! proxy's CA), so the platform's CA is joined to what is there, in files of the data directory.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use dozen_domain::config::Secret;
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Certificate bundles of the usual systems, for git, which replaces its own by the one it is given.
+const SYSTEM_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Where a platform is and how to get in.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// `$DOZEN_DATA_DIR`.
+    pub data_dir: PathBuf,
+    /// Plain HTTP.
+    pub api: SocketAddr,
+    /// TLS: API and git.
+    pub tls: SocketAddr,
+    /// A token other than the first account's.
+    pub api_key: Option<Secret>,
+    /// The user's own `NODE_EXTRA_CA_CERTS`.
+    pub node_extra_ca_certs: Option<PathBuf>,
+    /// The user's own `GIT_SSL_CAINFO`.
+    pub git_ssl_cainfo: Option<PathBuf>,
+    /// The platform's own executable, for git to call back.
+    pub executable: PathBuf,
+}
+
+/// The first account, as the platform leaves it in `admin.json`.
+#[derive(Debug, Deserialize)]
+pub struct Admin {
+    /// Its e-mail address.
+    pub email: String,
+    /// Its token.
+    pub api_key: Secret,
+}
+
+/// The name by which a client reaches a listening address: the CLI sends its token to `localhost` and `127.0.0.1` only.
+pub fn host(address: IpAddr) -> String {
+    match address {
+        _ if address.is_loopback() || address.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+impl Place {
+    /// `http://localhost:5000`
+    pub fn api_url(&self) -> String {
+        format!("http://{}:{}", host(self.api.ip()), self.api.port())
+    }
+
+    /// `localhost:5443`
+    pub fn git_host(&self) -> String {
+        format!("{}:{}", host(self.tls.ip()), self.tls.port())
+    }
+
+    /// The platform's CA certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.data_dir.join("tls/ca.pem")
+    }
+
+    /// The first account.
+    ///
+    /// # Errors
+    /// When the platform has never been started on the data directory.
+    pub fn admin(&self) -> Result<Admin, Error> {
+        let path = self.data_dir.join("admin.json");
+        let not_started = || Error::NotStarted { path: path.display().to_string() };
+        let text = fs::read(&path).map_err(|_| not_started())?;
+        serde_json::from_slice(&text).map_err(|_| not_started())
+    }
+
+    /// The token to use.
+    ///
+    /// # Errors
+    /// As [`Place::admin`].
+    pub fn token(&self) -> Result<Secret, Error> {
+        match &self.api_key {
+            Some(key) => Ok(key.clone()),
+            None => Ok(self.admin()?.api_key),
+        }
+    }
+
+    /// The variables, in the order in which they are printed. Writes the joined certificate bundles.
+    ///
+    /// # Errors
+    /// When the platform has never been started, or the bundles cannot be written.
+    pub fn variables(&self) -> Result<Vec<(&'static str, String)>, Error> {
+        let token = self.token()?;
+        let (api, git) = (self.api_url(), self.git_host());
+        let api_host = host(self.api.ip());
+        let node = self.bundle("node-bundle.pem", self.node_extra_ca_certs.as_deref())?;
+        let system = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
+        let trusted = self.bundle("git-bundle.pem", self.git_ssl_cainfo.as_deref().or(system))?;
+        Ok(vec![
+            ("HEROKU_HOST", api.clone()),
+            ("HEROKU_API_KEY", token.expose().to_owned()),
+            ("HEROKU_GIT_HOST", git.clone()),
+            ("HEROKU_PARTICLEBOARD_URL", api.clone()),
+            ("HEROKU_DATA_HOST", api_host),
+            ("HEROKU_EXEC_URL", format!("https://{git}")),
+            ("HEROKU_LOGIN_HOST", api.clone()),
+            ("HEROKU_BUILDPACK_REGISTRY_URL", api.clone()),
+            ("HEROKU_STATUS_HOST", api),
+            ("NODE_EXTRA_CA_CERTS", node),
+            ("GIT_SSL_CAINFO", trusted),
+            ("HEROKU_NETRC_WRITE", "true".to_owned()),
+            ("DISABLE_TELEMETRY", "true".to_owned()),
+            ("HEROKU_SKIP_ANALYTICS", "1".to_owned()),
+            ("HEROKU_DISABLE_AUTOUPDATE", "1".to_owned()),
+            ("HEROKU_SKIP_NEW_VERSION_CHECK", "1".to_owned()),
+        ])
+    }
+
+    /// A file of the data directory with these certificates and the platform's own; its path.
+    fn bundle(&self, name: &str, with: Option<&Path>) -> Result<String, Error> {
+        let path = self.data_dir.join("tls").join(name);
+        let failed = |path: &Path| {
+            let operation = format!("write the certificate bundle {}", path.display());
+            move |source| Error::Io { operation, source }
+        };
+        // In a shell that has evaluated `dozen env` already, the joined bundle itself is what is set.
+        let source = with.filter(|with| *with != path);
+        let kept =
+            if with == Some(&*path) { fs::read(&path).ok() } else { source.and_then(|with| fs::read(with).ok()) };
+        let own = fs::read(self.ca()).map_err(|_| Error::NotStarted { path: self.ca().display().to_string() })?;
+        let mut joined = kept.unwrap_or_default();
+        if !contains(&joined, own.trim_ascii()) {
+            if !joined.is_empty() && !joined.ends_with(b"\n") {
+                joined.push(b'\n');
+            }
+            joined.extend_from_slice(&own);
+        }
+        if fs::read(&path).ok().as_deref() != Some(&joined) {
+            let fresh = path.with_extension(format!("new-{}", std::process::id()));
+            fs::write(&fresh, &joined).and_then(|()| fs::rename(&fresh, &path)).map_err(failed(&path))?;
+        }
+        Ok(path.display().to_string())
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    !part.is_empty() && text.windows(part.len()).any(|window| window == part)
+}
+
+/// A value as a POSIX shell reads it back.
+pub fn quoted(value: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:,+@%=".contains(&b);
+    if !value.is_empty() && value.bytes().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(data_dir: &Path) -> Place {
+        fs::create_dir(data_dir.join("tls")).expect("made");
+        fs::write(data_dir.join("tls/ca.pem"), "own\n").expect("written");
+        fs::write(data_dir.join("admin.json"), r#"{"email":"a@b","api_key":"k"}"#).expect("written");
+        Place {
+            data_dir: data_dir.to_owned(),
+            api: "127.0.0.1:5000".parse().expect("an address"),
+            tls: "127.0.0.1:5443".parse().expect("an address"),
+            api_key: None,
+            node_extra_ca_certs: None,
+            git_ssl_cainfo: None,
+            executable: PathBuf::from("dozen"),
+        }
+    }
+
+    fn value(place: &Place, name: &str) -> String {
+        let variables = place.variables().expect("variables");
+        variables.into_iter().find(|(key, _)| *key == name).expect("set").1
+    }
+
+    #[test]
+    fn a_bundle_that_is_set_is_joined_and_not_replaced() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let mut place = place(scratch.path());
+        let set = scratch.path().join("company.pem");
+        fs::write(&set, "company").expect("written");
+        place.node_extra_ca_certs = Some(set);
+        let joined = value(&place, "NODE_EXTRA_CA_CERTS");
+        assert_eq!(fs::read_to_string(&joined).expect("there"), "company\nown\n");
+        place.node_extra_ca_certs = Some(PathBuf::from(&joined));
+        assert_eq!(value(&place, "NODE_EXTRA_CA_CERTS"), joined, "evaluating it again changes nothing");
+        assert_eq!(fs::read_to_string(&joined).expect("there"), "company\nown\n");
+    }
+
+    #[test]
+    fn git_trusts_the_system_too() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let place = place(scratch.path());
+        assert!(fs::read_to_string(value(&place, "GIT_SSL_CAINFO")).expect("there").ends_with("own\n"));
+        assert_eq!(value(&place, "HEROKU_GIT_HOST"), "localhost:5443");
+        assert_eq!(value(&place, "HEROKU_API_KEY"), "k");
+    }
+
+    #[test]
+    fn before_the_first_start_there_is_nothing_to_point_at() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let place = place(scratch.path());
+        fs::remove_file(scratch.path().join("admin.json")).expect("removed");
+        assert!(place.variables().expect_err("refused").to_string().contains("dozen server"));
+    }
+
+    #[test]
+    fn values_are_quoted_for_a_shell() {
+        assert_eq!(quoted("http://localhost:5000"), "http://localhost:5000");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
+}

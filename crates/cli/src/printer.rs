@@ -1,0 +1,64 @@
+//! The only place that writes to the terminal: data to standard output, everything else to standard error.
+
+use std::io::{self, Write};
+
+use crate::Error;
+
+/// Where a command's answer goes.
+pub struct Printer<'a> {
+    data: &'a mut dyn Write,
+    notes: &'a mut dyn Write,
+}
+
+impl<'a> Printer<'a> {
+    /// Data to the first, notes to the second.
+    pub fn new(data: &'a mut dyn Write, notes: &'a mut dyn Write) -> Self {
+        Self { data, notes }
+    }
+
+    /// One line of data.
+    ///
+    /// # Errors
+    /// When it cannot be written; a reader that has gone away (`| head`) is such a case.
+    pub fn line(&mut self, text: &str) -> Result<(), Error> {
+        writeln!(self.data, "{text}").and_then(|()| self.data.flush()).map_err(unwritten)
+    }
+
+    /// Lines of data in columns of equal width.
+    ///
+    /// # Errors
+    /// As [`Printer::line`].
+    pub fn table(&mut self, rows: &[Vec<String>]) -> Result<(), Error> {
+        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        for row in rows {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            self.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// One line for the person, not for a program.
+    pub fn note(&mut self, text: &str) {
+        // Who does not read notes does not miss them.
+        _ = writeln!(self.notes, "{text}");
+    }
+}
+
+fn unwritten(source: io::Error) -> Error {
+    Error::Io { operation: "write to standard output".to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_without_trailing_blanks() {
+        let (mut data, mut notes) = (Vec::new(), Vec::new());
+        let rows = [vec!["web".to_owned(), "up".to_owned()], vec!["worker".to_owned(), "crashed".to_owned()]];
+        Printer::new(&mut data, &mut notes).table(&rows).expect("written");
+        assert_eq!(String::from_utf8(data).expect("text"), "web     up\nworker  crashed\n");
+    }
+}
