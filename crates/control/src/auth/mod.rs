@@ -1,0 +1,7 @@
+//! Who is asking: accounts, tokens, passwords, tickets, and how often they may ask.
+
+pub mod keys;
+pub mod password;
+pub mod rate;
+pub mod ticket;
+pub mod token;

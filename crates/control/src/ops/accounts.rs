@@ -1,0 +1,217 @@
+//! Accounts: the first one, further ones, and who is asking.
+
+use std::{fs, path::Path};
+
+use dozen_api::clock::Micros;
+use dozen_domain::{
+    config::Secret,
+    ids::{AccountId, AuthorizationId, TokenId},
+};
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use super::{Error, Result};
+use crate::{
+    auth::{keys, password, token::Token},
+    state::Context,
+    store::{self, accounts::Account, authorizations::Authorization},
+};
+
+/// `$D/admin.json`: the first account as `dozen env` reads it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Admin {
+    /// Its e-mail.
+    pub email: String,
+    /// Its token.
+    pub api_key: Secret,
+}
+
+impl Admin {
+    /// Reads it from a data directory.
+    ///
+    /// # Errors
+    /// When it is not there, not readable or not in this form.
+    pub fn read(data_dir: &Path) -> std::io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(data_dir.join("admin.json"))?)?)
+    }
+}
+
+/// Makes the first account when there is none. A start that was killed in between finds `admin.json` and uses it.
+///
+/// # Errors
+/// When the database or the file cannot be written, or the given e-mail is none.
+pub async fn ensure_admin(context: &Context) -> Result<()> {
+    let mut db = context.store.write().await?;
+    if store::accounts::any(&mut db).await? {
+        return Ok(());
+    }
+    let settings = &context.settings;
+    let written = Admin::read(&settings.data_dir).ok();
+    let email = settings.admin_email.clone().or_else(|| written.as_ref().map(|admin| admin.email.clone()));
+    let email = check_email(email.as_deref().unwrap_or("admin@localhost.localdomain"))?;
+    let api_key = settings.admin_api_key.clone().or_else(|| written.map(|admin| admin.api_key));
+    let api_key = api_key.unwrap_or_else(|| Secret::new(Token::random().expose()));
+    let admin = Admin { email: email.clone(), api_key: api_key.clone() };
+    let failed = |error| Error::platform("write admin.json", error);
+    let text = serde_json::to_vec_pretty(&admin).map_err(std::io::Error::from).map_err(failed)?;
+    keys::write_private(&settings.data_dir.join("admin.json"), &text).map_err(failed)?;
+    let account = fresh(email, true, None, context.now());
+    store::accounts::insert(&mut db, &account).await?;
+    let token = Token::presented(api_key.expose());
+    let authorization = authorization(&account, &token, Some("first start".to_owned()), None, context.now());
+    store::authorizations::put(&mut db, &authorization).await?;
+    db.commit().await?;
+    Ok(())
+}
+
+/// Makes an account with a token, for `dozen accounts:create EMAIL`. A password is optional: a token serves as one.
+///
+/// # Errors
+/// When the e-mail is none or taken, or the database fails.
+pub async fn create(context: &Context, email: &str, password: Option<Secret>) -> Result<(Account, Token)> {
+    let email = check_email(email)?;
+    let stored = match password {
+        None => None,
+        Some(secret) => Some(derive(secret).await?),
+    };
+    let account = fresh(email, false, stored, context.now());
+    let token = Token::random();
+    let authorization = authorization(&account, &token, Some("accounts:create".to_owned()), None, context.now());
+    let mut db = context.store.write().await?;
+    match store::accounts::insert(&mut db, &account).await {
+        Err(error) if error.is_taken() => {
+            return Err(Error::Invalid(format!("There is an account with the e-mail {} already.", account.email)));
+        }
+        other => other?,
+    }
+    store::authorizations::put(&mut db, &authorization).await?;
+    db.commit().await?;
+    Ok((account, token))
+}
+
+/// The account a token belongs to, with the token's authorization.
+///
+/// # Errors
+/// When there is none ([`Error::Unauthorized`]) or the database fails.
+pub async fn by_token(context: &Context, token: &Token) -> Result<(Authorization, Account)> {
+    let mut db = context.store.read().await?;
+    let found = store::authorizations::by_token(&mut db, &token.hash(), context.now()).await?;
+    found.ok_or(Error::Unauthorized("Invalid credentials provided."))
+}
+
+/// The account with this e-mail and password, where one of its tokens may be the password.
+///
+/// # Errors
+/// When they do not match ([`Error::Unauthorized`]) or the database fails.
+pub async fn by_password(context: &Context, email: &str, password: Secret) -> Result<Account> {
+    const WRONG: Error = Error::Unauthorized("Invalid credentials provided.");
+    match by_token(context, &Token::presented(password.expose())).await {
+        Ok((_, account)) if account.email.eq_ignore_ascii_case(email) => return Ok(account),
+        Ok(_) => return Err(WRONG),
+        Err(Error::Unauthorized(_)) => {}
+        Err(other) => return Err(other),
+    }
+    let account = store::accounts::by_email(&mut *context.store.read().await?, email).await?.ok_or(WRONG)?;
+    let stored = account.password.clone().ok_or(WRONG)?;
+    let matches = spawn_blocking(move || password::matches(&stored, password.expose())).await;
+    if matches.map_err(|error| Error::platform("check a password", error))? { Ok(account) } else { Err(WRONG) }
+}
+
+/// What may be changed of one's own account.
+#[derive(Debug, Default, Deserialize)]
+pub struct Change {
+    /// Full name; an empty one removes it.
+    pub name: Option<String>,
+    /// May be tracked.
+    pub allow_tracking: Option<bool>,
+    /// Sees beta features.
+    pub beta: Option<bool>,
+}
+
+/// Changes one's own account.
+///
+/// # Errors
+/// When the database fails.
+pub async fn update(context: &Context, account: AccountId, change: Change) -> Result<Account> {
+    let mut db = context.store.write().await?;
+    let mut account = store::accounts::by_id(&mut db, account).await?.ok_or(Error::NotFound("account"))?;
+    if let Some(name) = change.name {
+        account.name = Some(name).filter(|name| !name.is_empty());
+    }
+    account.allow_tracking = change.allow_tracking.unwrap_or(account.allow_tracking);
+    account.beta = change.beta.unwrap_or(account.beta);
+    account.updated_at = context.now();
+    store::accounts::update(&mut db, &account).await?;
+    db.commit().await?;
+    Ok(account)
+}
+
+async fn derive(secret: Secret) -> Result<password::Stored> {
+    const LEAST: usize = 8; // characters; Heroku's minimum
+    if secret.expose().chars().count() < LEAST {
+        return Err(Error::Invalid(format!("Password is too short (minimum is {LEAST} characters)")));
+    }
+    let derived = spawn_blocking(move || password::store(secret.expose())).await;
+    derived.map_err(|error| Error::platform("derive a password", error))
+}
+
+fn check_email(email: &str) -> Result<String> {
+    let email = email.trim();
+    let ok = email.split_once('@').is_some_and(|(user, host)| {
+        !user.is_empty() && !host.is_empty() && !host.contains('@') && !host.starts_with('.') && !host.ends_with('.')
+    });
+    let ok = ok && email.len() <= 254 && !email.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':');
+    if ok { Ok(email.to_owned()) } else { Err(Error::Invalid(format!("{email:?} is not an e-mail address."))) }
+}
+
+fn fresh(email: String, admin: bool, password: Option<password::Stored>, now: Micros) -> Account {
+    Account {
+        id: AccountId::random(),
+        email,
+        name: None,
+        admin,
+        password,
+        allow_tracking: false,
+        beta: false,
+        created_at: now,
+        updated_at: now,
+        last_login: None,
+    }
+}
+
+/// An authorization of an account for a token, not stored yet.
+pub(super) fn authorization(
+    account: &Account,
+    token: &Token,
+    description: Option<String>,
+    expires_at: Option<Micros>,
+    now: Micros,
+) -> Authorization {
+    Authorization {
+        id: AuthorizationId::random(),
+        account: account.id,
+        description,
+        scope: vec!["global".to_owned()],
+        token_id: TokenId::random(),
+        token_hash: token.hash(),
+        token_hint: token.hint(),
+        token_expires_at: expires_at,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_email_has_two_sides() {
+        for good in ["a@b", "admin@localhost.localdomain", " x.y+z@example.com "] {
+            assert!(check_email(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "a@", "@b", "a@b@c", "a b@c", "a@.b", "a:b@c"] {
+            assert!(check_email(bad).is_err(), "{bad}");
+        }
+    }
+}

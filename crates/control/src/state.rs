@@ -1,0 +1,179 @@
+//! What every part of the control role shares: the store, the seams to engine and builds, keys, clock, limits.
+//!
+//! [`Context`] is cheap to clone and handed to every operation. It holds nothing that would be lost with the process.
+
+use std::{collections::BTreeMap, net::TcpListener, ops::Deref, path::PathBuf, sync::Arc};
+
+use dozen_api::{
+    build::Builds,
+    clock::{Clock, Micros},
+    engine::Engine,
+    logs::{Line, Sender, Source},
+};
+use dozen_domain::{
+    config::{Secret, Vars},
+    ids::AppId,
+    limits::Limits,
+};
+
+use crate::{
+    Error, Options,
+    auth::{keys::Keys, rate::Rates},
+    ops,
+    reconcile::Nudge,
+    store::Store,
+};
+
+/// [`Options`] without the listeners.
+#[derive(Debug)]
+pub struct Settings {
+    /// `$DOZEN_DATA_DIR`.
+    pub data_dir: PathBuf,
+    /// `None` is `dozen.db` in the data directory.
+    pub database_url: Option<String>,
+    /// Apps answer below this name.
+    pub apps_domain: String,
+    /// Port of the router's plain listener.
+    pub router_port: u16,
+    /// `host[:port]` of git remotes.
+    pub git_host: String,
+    /// Base of plain URLs, without a slash at the end.
+    pub api_url: String,
+    /// Base of TLS URLs, without a slash at the end.
+    pub tls_url: String,
+    /// E-mail of the first account.
+    pub admin_email: Option<String>,
+    /// Token of the first account.
+    pub admin_api_key: Option<Secret>,
+    /// This machine's name.
+    pub hostname: String,
+    /// The operator's variables that builds get.
+    pub build_env: Vars,
+    /// All limits.
+    pub limits: Limits,
+}
+
+/// The bound sockets of the API.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Plain HTTP.
+    pub api: TcpListener,
+    /// TLS.
+    pub tls: TcpListener,
+}
+
+impl Settings {
+    /// Takes the listeners out of the options.
+    pub fn split(options: Options) -> (Self, Listeners) {
+        let settings = Self {
+            data_dir: options.data_dir,
+            database_url: options.database_url,
+            apps_domain: options.apps_domain,
+            router_port: options.router_port,
+            git_host: options.git_host,
+            api_url: options.api_url,
+            tls_url: options.tls_url,
+            admin_email: options.admin_email,
+            admin_api_key: options.admin_api_key,
+            hostname: options.hostname,
+            build_env: options.build_env,
+            limits: options.limits,
+        };
+        (settings, Listeners { api: options.api_listener, tls: options.tls_listener })
+    }
+
+    /// Settings for a data directory, everything else at its default. For one-off commands and tests.
+    pub fn of_directory(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            database_url: None,
+            apps_domain: "localhost".to_owned(),
+            router_port: 8080,
+            git_host: "localhost:5443".to_owned(),
+            api_url: "http://localhost:5000".to_owned(),
+            tls_url: "https://localhost:5443".to_owned(),
+            admin_email: None,
+            admin_api_key: None,
+            hostname: "localhost".to_owned(),
+            build_env: BTreeMap::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What [`Context`] points to.
+pub struct Shared {
+    /// The database.
+    pub store: Store,
+    /// Keys for config vars and tickets.
+    pub keys: Keys,
+    /// Where dynos run.
+    pub engine: Arc<dyn Engine>,
+    /// Where builds run.
+    pub builds: Arc<dyn Builds>,
+    /// To the logs role.
+    pub logs: Sender,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What the role was told at its start.
+    pub settings: Settings,
+    /// Calls left, by account.
+    pub rates: Rates,
+    /// To the reconcilers.
+    pub nudge: Nudge,
+}
+
+/// Shared by everything in the role; see the module.
+#[derive(Clone)]
+pub struct Context(Arc<Shared>);
+
+impl Deref for Context {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Context {
+    /// Opens database and keys, and makes the first account if there is none.
+    ///
+    /// # Errors
+    /// When one of them cannot be had.
+    pub async fn open(
+        settings: Settings,
+        engine: Arc<dyn Engine>,
+        builds: Arc<dyn Builds>,
+        logs: Sender,
+        clock: Arc<dyn Clock>,
+        nudge: Nudge,
+    ) -> Result<Self, Error> {
+        let keys = Keys::open(&settings.data_dir)
+            .map_err(|source| Error::Io { operation: "open the keys in the data directory".to_owned(), source })?;
+        let store = Store::open(&settings.data_dir, settings.database_url.as_deref()).await?;
+        let rates = Rates::new(settings.limits.api_calls_per_hour);
+        let context = Self(Arc::new(Shared { store, keys, engine, builds, logs, clock, settings, rates, nudge }));
+        ops::accounts::ensure_admin(&context).await?;
+        Ok(context)
+    }
+
+    /// All limits.
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    /// The time.
+    pub fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// Writes an `app[api]` line: somebody did something to the app.
+    pub fn log_api(&self, app: AppId, text: String) {
+        self.log(app, Source::App, "api", text);
+    }
+
+    /// Writes a line into an app's stream.
+    pub fn log(&self, app: AppId, source: Source, process: &str, text: String) {
+        self.logs.send(Line { app, at: self.now(), source, process: process.to_owned(), text });
+    }
+}

@@ -1,0 +1,91 @@
+//! Host names of apps.
+
+use dozen_api::clock::Micros;
+use dozen_domain::ids::{AppId, DomainId};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{Result, column};
+
+/// A host name that leads to an app.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Domain {
+    /// Which.
+    pub id: DomainId,
+    /// Of which app.
+    pub app: AppId,
+    /// In lower case; `*.example.com` is a wildcard.
+    pub hostname: String,
+    /// Added by a person; the app's own name below the platform's domain is not.
+    pub custom: bool,
+    /// Where the name should point in DNS.
+    pub cname: Option<String>,
+    /// When it was added.
+    pub created_at: Micros,
+    /// When it was last changed.
+    pub updated_at: Micros,
+}
+
+fn from_row(row: &SqliteRow) -> Result<Domain> {
+    Ok(Domain {
+        id: column::parse(row, "id")?,
+        app: column::parse(row, "app")?,
+        hostname: row.try_get("hostname")?,
+        custom: row.try_get::<String, _>("kind")? == "custom",
+        cname: row.try_get("cname")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+/// Adds a domain.
+///
+/// # Errors
+/// When some app has it already ([`super::Error::is_taken`]) or the database fails.
+pub async fn insert(db: &mut SqliteConnection, domain: &Domain) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO domains (id, app, hostname, kind, cname, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )
+    .bind(domain.id.to_string())
+    .bind(domain.app.to_string())
+    .bind(&domain.hostname)
+    .bind(if domain.custom { "custom" } else { "heroku" })
+    .bind(&domain.cname)
+    .bind(domain.created_at)
+    .bind(domain.updated_at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives an app's own domain another name.
+///
+/// # Errors
+/// When some app has it already ([`super::Error::is_taken`]) or the database fails.
+pub async fn rename_own(db: &mut SqliteConnection, app: AppId, hostname: &str, now: Micros) -> Result<()> {
+    sqlx::query("UPDATE domains SET hostname = ?2, updated_at = ?3 WHERE app = ?1 AND kind = 'heroku'")
+        .bind(app.to_string())
+        .bind(hostname)
+        .bind(now)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// An app's domains, its own first, then by name.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_app(db: &mut SqliteConnection, app: AppId) -> Result<Vec<Domain>> {
+    let query = sqlx::query("SELECT * FROM domains WHERE app = ?1 ORDER BY kind = 'heroku' DESC, hostname");
+    query.bind(app.to_string()).fetch_all(db).await?.iter().map(from_row).collect()
+}
+
+/// Removes a domain.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(db: &mut SqliteConnection, id: DomainId) -> Result<()> {
+    sqlx::query("DELETE FROM domains WHERE id = ?1").bind(id.to_string()).execute(db).await?;
+    Ok(())
+}
