@@ -5,3 +5,4 @@
 //! * [`network`]: the bridge, addresses and packet filter that dynos share.
 
 pub mod artefacts;
+pub mod network;
