@@ -40,7 +40,7 @@ pub fn open_session(socket: PathBuf, session: Session) -> impl Stream<Item = io:
         ended: false,
     };
     stream::unfold(reader, |mut reader| async move {
-        if reader.ended {
+        if reader.ended && reader.ready.is_empty() {
             return None;
         }
         match reader.next().await {
@@ -48,6 +48,7 @@ pub fn open_session(socket: PathBuf, session: Session) -> impl Stream<Item = io:
             Ok(None) => None,
             Err(error) => {
                 reader.ended = true;
+                reader.ready.clear();
                 Some((Err(error), reader))
             }
         }

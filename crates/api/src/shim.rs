@@ -242,12 +242,13 @@ impl Output {
 
     /// Reads a frame's bytes; `None` when it is too short.
     pub fn decode(frame: &[u8]) -> Option<Self> {
+        let (offset, at, dropped, bytes) = Self::parts(frame)?;
+        Some(Self { offset, at, dropped, bytes: bytes.to_vec() })
+    }
+
+    /// Offset, time, dropped bytes and bytes of a frame, not copied; `None` when it is too short.
+    pub fn parts(frame: &[u8]) -> Option<(u64, Micros, u64, &[u8])> {
         let number = |at: usize| frame.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
-        Some(Self {
-            offset: number(0)?,
-            at: number(8)?.cast_signed(),
-            dropped: number(16)?,
-            bytes: frame.get(Self::HEAD..)?.to_vec(),
-        })
+        Some((number(0)?, number(8)?.cast_signed(), number(16)?, frame.get(Self::HEAD..)?))
     }
 }

@@ -1,0 +1,309 @@
+//! One app's stream: numbers each line, stores it, then shows it to the app's tails, all under one lock.
+//!
+//! That lock is what makes order: history and tail of a session meet without gap or repeat, because a session takes
+//! its snapshot and hangs its tail under it. When the disk does not take lines, they are shown to tails all the same,
+//! counted, and the count is told in the stream (L15) as the first thing that is stored again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use dozen_api::{
+    clock::{self, Micros},
+    logs::Source,
+};
+use dozen_domain::{
+    codes::Code,
+    ids::{AppId, DynoId},
+};
+
+use crate::{
+    Options,
+    batch::{Batch, Producer},
+    buffer::{Buffer, Snapshot},
+    tail::{self, Tail},
+};
+
+/// A file to which nothing was written for this long is closed.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// All streams that somebody uses.
+pub(crate) struct Channels {
+    logs_dir: PathBuf,
+    dynos_dir: Arc<Path>,
+    keep: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<AppId, Arc<Channel>>,
+    removed: HashSet<AppId>,
+}
+
+impl Channels {
+    /// No stream yet.
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            logs_dir: options.logs_dir.clone(),
+            dynos_dir: options.run_dir.join("dynos").into(),
+            keep: options.limits.log_history_lines,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream of an app. That of a removed app swallows what it is given.
+    pub(crate) fn channel(&self, app: AppId) -> Arc<Channel> {
+        let mut state = self.state();
+        let removed = state.removed.contains(&app);
+        let open = || {
+            let directory = self.logs_dir.join(app.to_string());
+            Arc::new(Channel::new(app, directory, self.dynos_dir.clone(), self.keep, removed))
+        };
+        state.open.entry(app).or_insert_with(open).clone()
+    }
+
+    /// Removes an app's history, ends its sessions and takes no more lines for it.
+    ///
+    /// # Errors
+    /// When the files cannot be removed.
+    pub(crate) fn remove(&self, app: AppId) -> io::Result<()> {
+        let channel = self.channel(app);
+        self.state().removed.insert(app);
+        channel.remove()
+    }
+
+    /// Does what time brings: closes idle files, tries failed writes again, lets go of streams that nobody uses.
+    pub(crate) fn sweep(&self) {
+        let channels: Vec<Arc<Channel>> = self.state().open.values().cloned().collect();
+        channels.iter().for_each(|channel| channel.sweep());
+        drop(channels);
+        let mut state = self.state();
+        state.open.retain(|_, channel| Arc::strong_count(channel) > 1 || channel.is_busy());
+        state.open.shrink_to_fit();
+    }
+}
+
+/// One app's stream.
+pub(crate) struct Channel {
+    app: AppId,
+    directory: PathBuf,
+    dynos_dir: Arc<Path>,
+    keep: u64,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    buffer: Option<Buffer>,
+    next: u64, // number of the next line
+    tails: Vec<Arc<Tail>>,
+    unstored: u64,
+    unstored_since: Micros,
+    used: Instant,
+    removed: bool,
+}
+
+/// What a session begins with.
+pub(crate) struct Subscription {
+    /// Lines up to now, or why they cannot be read.
+    pub(crate) history: io::Result<Snapshot>,
+    /// Lines from now on, when they are wanted.
+    pub(crate) tail: Option<Arc<Tail>>,
+}
+
+impl Channel {
+    fn new(app: AppId, directory: PathBuf, dynos_dir: Arc<Path>, keep: u64, removed: bool) -> Self {
+        let inner = Inner {
+            buffer: None,
+            next: 0,
+            tails: Vec::new(),
+            unstored: 0,
+            unstored_since: 0,
+            used: Instant::now(),
+            removed,
+        };
+        Self { app, directory, dynos_dir, keep, inner: Mutex::new(inner) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the history if it is not yet.
+    fn buffer<'a>(&self, inner: &'a mut Inner) -> io::Result<&'a mut Buffer> {
+        let buffer = match inner.buffer.take() {
+            Some(buffer) => buffer,
+            None => {
+                let live = |producer: &Producer| match producer {
+                    Producer::Dyno(dyno) => self.dynos_dir.join(DynoId(*dyno).to_string()).exists(),
+                    Producer::Sender(_) => true,
+                };
+                let buffer = Buffer::open(self.directory.clone(), self.keep, live)?;
+                inner.next = number_after(inner.next.saturating_sub(1).max(buffer.last_sequence()));
+                buffer
+            }
+        };
+        Ok(inner.buffer.insert(buffer))
+    }
+
+    /// Up to where a producer's lines are stored.
+    ///
+    /// # Errors
+    /// When history cannot be read, and so nobody knows.
+    pub(crate) fn position(&self, producer: Producer) -> io::Result<u64> {
+        let mut inner = self.inner();
+        if inner.removed {
+            return Ok(0);
+        }
+        Ok(self.buffer(&mut inner)?.position(&producer))
+    }
+
+    /// Forgets a producer that has delivered all and is gone.
+    pub(crate) fn forget(&self, producer: Producer) {
+        if let Some(buffer) = &mut self.inner().buffer {
+            buffer.forget(&producer);
+        }
+    }
+
+    /// Stores a batch and shows it to tails, unless its position says that it has been stored.
+    pub(crate) fn append(&self, batch: &Batch) {
+        let mut inner = self.inner();
+        if inner.removed || batch.is_empty() {
+            return;
+        }
+        let opened = self.buffer(&mut inner).map(|buffer| match batch.mark {
+            Some(mark) => buffer.position(&mark.producer) >= mark.position && mark.position > 0,
+            None => false,
+        });
+        match opened {
+            Ok(true) => return,
+            Err(error) => {
+                inner.next = inner.next.max(number_after(0));
+                return self.give_up(&mut inner, batch, &error);
+            }
+            Ok(false) => {}
+        }
+        if inner.unstored > 0 && !self.tell_unstored(&mut inner) {
+            return self.give_up(&mut inner, batch, &io::ErrorKind::StorageFull.into());
+        }
+        if let Err(error) = self.store(&mut inner, batch) {
+            self.give_up(&mut inner, batch, &error);
+        }
+    }
+
+    fn store(&self, inner: &mut Inner, batch: &Batch) -> io::Result<()> {
+        self.buffer(inner)?;
+        let first = inner.next;
+        if let Some(buffer) = &mut inner.buffer {
+            buffer.append(first, batch)?;
+        }
+        inner.show(batch);
+        Ok(())
+    }
+
+    /// Shows lines that cannot be stored, and counts them.
+    fn give_up(&self, inner: &mut Inner, batch: &Batch, error: &io::Error) {
+        if inner.unstored == 0 {
+            inner.unstored_since = clock::now();
+            tracing::warn!(app = %self.app, directory = %self.directory.display(), %error, "cannot store log lines");
+        }
+        inner.unstored += u64::from(batch.lines);
+        if let (Some(mark), Some(buffer)) = (batch.mark, &mut inner.buffer) {
+            buffer.give_up(mark);
+        }
+        inner.show(batch);
+    }
+
+    /// Tells how many lines are missing from history; `false` when even that cannot be stored.
+    fn tell_unstored(&self, inner: &mut Inner) -> bool {
+        let (code, since) = (Code::L15, clock::rfc3339_micros(inner.unstored_since));
+        let text = format!(
+            "Error {code} ({}) -> {} messages are missing from the history since {since}",
+            code.description(),
+            inner.unstored
+        );
+        let mut notice = Batch::default();
+        notice.push(clock::now(), Source::Heroku, "logplex", text.as_bytes());
+        if self.store(inner, &notice).is_err() {
+            return false;
+        }
+        tracing::info!(app = %self.app, lines = inner.unstored, "log lines are stored again after some were not");
+        inner.unstored = 0;
+        true
+    }
+
+    /// History and, with a tail, what follows it.
+    pub(crate) fn subscribe(&self, tail: Option<Tail>) -> Subscription {
+        let mut inner = self.inner();
+        let tail = tail.map(Arc::new);
+        if inner.removed {
+            if let Some(tail) = &tail {
+                tail.end();
+            }
+            return Subscription { history: Ok(Snapshot::default()), tail };
+        }
+        let history = self.buffer(&mut inner).and_then(|buffer| buffer.snapshot());
+        inner.tails.extend(tail.clone());
+        Subscription { history, tail }
+    }
+
+    /// Takes a tail off the stream.
+    pub(crate) fn unsubscribe(&self, tail: &Arc<Tail>) {
+        let mut inner = self.inner();
+        inner.tails.retain(|other| !Arc::ptr_eq(other, tail));
+        inner.tails.shrink_to_fit();
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.removed = true;
+        inner.buffer = None;
+        inner.unstored = 0;
+        inner.tails.drain(..).for_each(|tail| tail.end());
+        match fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn sweep(&self) {
+        let mut inner = self.inner();
+        if inner.unstored > 0 {
+            self.tell_unstored(&mut inner);
+        }
+        if inner.used.elapsed() > IDLE
+            && let Some(buffer) = &mut inner.buffer
+        {
+            buffer.close();
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        let inner = self.inner();
+        inner.unstored > 0 || !inner.tails.is_empty()
+    }
+}
+
+impl Inner {
+    /// Shows a batch to tails under the next numbers.
+    fn show(&mut self, batch: &Batch) {
+        let first = self.next;
+        self.next += u64::from(batch.lines);
+        self.used = Instant::now();
+        tail::publish(&self.tails, first, batch);
+    }
+}
+
+/// The number of the line after `last` when a stream is opened: the time in microseconds when that is ahead, so that
+/// numbers which a lost write or an ended role had given out are not used again.
+fn number_after(last: u64) -> u64 {
+    (last + 1).max(clock::now().cast_unsigned())
+}

@@ -1,0 +1,244 @@
+//! Reads one dyno's output from its shim into its app's stream.
+//!
+//! ```text
+//! connect from the stored position -> pieces -> lines -> stored with the new position -> acknowledged
+//! ```
+//!
+//! Only stored lines are acknowledged, and the position of a line is stored with it, so after the death of either side
+//! the next connection begins at the first line that is missing. Reading goes in turns of a bounded size; while a
+//! reader waits for its turn its shim's backlog fills, and what overflows there is told here (L12).
+
+use std::{cell::RefCell, io, path::PathBuf, sync::Arc, time::Duration};
+
+use dozen_api::{
+    clock::{self, Micros},
+    frame,
+    logs::Source,
+    shim::{Hello, Output, Record},
+    socket,
+};
+use dozen_domain::codes::Code;
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    net::UnixStream,
+};
+
+use crate::{
+    Role,
+    batch::{Batch, Mark, Producer},
+    channel::Channel,
+    lines::Splitter,
+};
+
+/// Bytes read in one turn; also what is kept for the next one.
+const TURN: usize = 256 << 10;
+/// A longer frame is none: shims send pieces of at most their backlog's size.
+const FRAME_MAX: usize = 64 << 20;
+const RETRY: Duration = Duration::from_millis(50);
+const RETRY_DEAD: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// What one turn works with; shared by all readers of a thread, because a turn does not wait for anything.
+    static DESK: RefCell<(Vec<u8>, Batch)> = RefCell::default();
+}
+
+struct Reader {
+    channel: Arc<Channel>,
+    process: String,
+    producer: Producer,
+    splitter: Splitter,
+    held: Vec<u8>,   // beginning of a frame whose end has not come
+    received: u64,   // end of the last piece
+    last_at: Micros, // its time
+    stored: u64,     // what the channel has
+    ended: bool,
+}
+
+/// Reads a dyno's output until its end has been acknowledged or its directory is gone.
+pub(crate) async fn run(role: Arc<Role>, record: Record, directory: PathBuf) {
+    let mut reader = Reader {
+        channel: role.channels.channel(record.app),
+        splitter: Splitter::new(role.options.limits.log_line_bytes),
+        process: record.name.to_string(),
+        producer: Producer::Dyno(record.dyno.0),
+        held: Vec::new(),
+        received: 0,
+        last_at: record.created_at,
+        stored: 0,
+        ended: false,
+    };
+    let mut failing = false;
+    loop {
+        let error = match reader.channel.position(reader.producer) {
+            Ok(stored) => {
+                reader.stored = reader.stored.max(stored);
+                match reader.connect(&directory).await {
+                    Ok(connection) => match reader.follow(connection).await {
+                        Ok(()) => return,
+                        Err(error) => error,
+                    },
+                    Err(error) => {
+                        if matches!(error.kind(), io::ErrorKind::ConnectionRefused) || !directory.exists() {
+                            reader.give_up_partial();
+                        }
+                        error
+                    }
+                }
+            }
+            Err(error) => error,
+        };
+        if !directory.exists() {
+            return;
+        }
+        if !failing {
+            tracing::debug!(dyno = %record.dyno, %error, "a dyno's output is not readable now");
+        }
+        failing = true;
+        let dead = error.kind() == io::ErrorKind::ConnectionRefused;
+        tokio::time::sleep(if dead { RETRY_DEAD } else { RETRY }).await;
+    }
+}
+
+impl Reader {
+    /// Connects and asks for what is not stored.
+    async fn connect(&mut self, directory: &std::path::Path) -> io::Result<UnixStream> {
+        let mut connection = socket::connect(&directory.join("shim.sock")).await?;
+        frame::write(&mut connection, &Hello::Output { from: self.stored, ack: true }).await?;
+        self.splitter.reset();
+        self.held = Vec::new();
+        self.received = self.stored;
+        Ok(connection)
+    }
+
+    /// Reads until the end of output has been stored and acknowledged.
+    async fn follow(&mut self, mut connection: UnixStream) -> io::Result<()> {
+        let mut unsent = Vec::new(); // rest of an acknowledgement that the socket did not take
+        let mut acknowledged = self.stored;
+        loop {
+            let interest = if unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let ready = connection.ready(interest).await?;
+            if ready.is_readable() {
+                let drained = self.turn(&connection)?;
+                if self.ended {
+                    connection.write_all(&unsent).await?;
+                    return frame::write(&mut connection, &self.stored).await;
+                }
+                if unsent.is_empty() && self.stored > acknowledged {
+                    unsent = frame::encode(&self.stored)?;
+                    acknowledged = self.stored;
+                }
+                if !drained {
+                    tokio::task::yield_now().await; // let other apps have their turn
+                }
+            }
+            if !unsent.is_empty() {
+                match connection.try_write(&unsent) {
+                    Ok(n) => drop(unsent.drain(..n)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// Reads what is there, up to a turn's size, and stores its lines. Says whether nothing is left to read.
+    fn turn(&mut self, connection: &UnixStream) -> io::Result<bool> {
+        DESK.with_borrow_mut(|(bytes, batch)| {
+            batch.clear(2 * TURN); // a turn that failed left its lines; they will be read again
+            let mut filled = self.held.len();
+            let room = filled.max(frame_length(&self.held)) + TURN;
+            if bytes.len() < room {
+                bytes.resize(room, 0);
+            }
+            bytes[..filled].copy_from_slice(&self.held);
+            self.held = Vec::new();
+            let mut closed = false;
+            let drained = loop {
+                if filled >= room {
+                    break false;
+                }
+                match connection.try_read(&mut bytes[filled..room]) {
+                    Ok(0) => {
+                        closed = true;
+                        break true;
+                    }
+                    Ok(n) => filled += n,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
+                    Err(error) => return Err(error),
+                }
+            };
+            let mut at = 0;
+            while let Some(head) = bytes[..filled].get(at..at + 4) {
+                let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+                if length > FRAME_MAX {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a shim's frame is too long"));
+                }
+                let Some(piece) = bytes[..filled].get(at + 4..at + 4 + length) else { break };
+                self.piece(piece, batch)?;
+                at += 4 + length;
+                if batch.records.len() >= TURN {
+                    self.store(batch);
+                }
+            }
+            self.store(batch);
+            self.held = bytes[at..filled].to_vec();
+            if bytes.len() > 2 * TURN {
+                bytes.truncate(TURN);
+                bytes.shrink_to_fit();
+            }
+            if closed && !self.ended { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(drained) }
+        })
+    }
+
+    fn piece(&mut self, frame: &[u8], batch: &mut Batch) -> io::Result<()> {
+        let Some((offset, at, dropped, bytes)) = Output::parts(frame) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a shim's piece of output is too short"));
+        };
+        let process = &self.process;
+        let missing = offset.saturating_sub(self.received).max(dropped);
+        if missing > 0 {
+            self.splitter.flush(|at, text| batch.push(at, Source::App, process, text));
+            let since = clock::rfc3339_micros(self.last_at);
+            let text = format!("Error {}: {missing} bytes of {process} dropped since {since}.", Code::L12);
+            batch.push(clock::now(), Source::App, "log-shuttle", text.as_bytes());
+        }
+        // A shim may begin before the position asked for; what is stored is not stored again.
+        let known = usize::try_from(self.received.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
+        self.splitter.feed(&bytes[known..], at, |at, text| batch.push(at, Source::App, process, text));
+        self.received = self.received.max(offset + bytes.len() as u64);
+        self.last_at = at;
+        if bytes.is_empty() {
+            self.splitter.flush(|at, text| batch.push(at, Source::App, process, text));
+            self.ended = true;
+        }
+        Ok(())
+    }
+
+    /// Stores the lines so far with the position behind them.
+    fn store(&mut self, batch: &mut Batch) {
+        let position = self.received - self.splitter.pending();
+        if position > self.stored {
+            batch.mark = Some(Mark { producer: self.producer, position });
+        }
+        self.channel.append(batch);
+        self.stored = self.stored.max(position);
+        batch.clear(2 * TURN);
+    }
+
+    /// Stores a line whose end cannot come any more.
+    fn give_up_partial(&mut self) {
+        if self.splitter.pending() == 0 {
+            return;
+        }
+        let mut batch = Batch::default();
+        let process = &self.process;
+        self.splitter.flush(|at, text| batch.push(at, Source::App, process, text));
+        self.store(&mut batch);
+    }
+}
+
+/// Length of the frame that begins here, as far as it is known.
+fn frame_length(bytes: &[u8]) -> usize {
+    let head: Option<[u8; 4]> = bytes.first_chunk().copied();
+    head.map_or(0, |head| (u32::from_le_bytes(head) as usize).min(FRAME_MAX) + 4)
+}

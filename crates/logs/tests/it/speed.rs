@@ -1,0 +1,74 @@
+//! How many lines a role takes from a shim, by its own CPU time. Run by hand: `--ignored --nocapture`.
+
+use std::{collections::BTreeMap, fs};
+
+use dozen_api::{
+    frame,
+    shim::{Hello, Output, Record},
+    socket,
+};
+use dozen_domain::{
+    ids::{AppId, DynoId},
+    limits::Limits,
+    release::Version,
+    size::Size,
+};
+use tokio::io::AsyncWriteExt;
+
+use crate::role::{Process, Role};
+
+/// CPU seconds of a process so far, user and system.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0 // USER_HZ is 100 on every Linux
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a test"]
+async fn lines_a_second_of_one_core() {
+    const PIECES: u64 = 20_000;
+    let role = Role::stopped(Limits::default());
+    let dyno = DynoId::random();
+    let directory = role.dynos().join(dyno.to_string());
+    fs::create_dir(&directory).unwrap();
+    let listener = socket::bind(&directory.join("shim.sock")).unwrap();
+    let record = Record {
+        dyno,
+        app: AppId::random(),
+        name: "web.1".parse().unwrap(),
+        size: Size::Basic,
+        version: Version(1),
+        command: String::new(),
+        created_at: 0,
+        logged: true,
+        engine: BTreeMap::new(),
+    };
+    fs::write(directory.join("dyno.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+    let process = Process::start(&role);
+    let (mut connection, _) = listener.accept().await.unwrap();
+    let hello: Option<Hello> = frame::read(&mut connection).await.unwrap();
+    assert!(hello.is_some());
+    let lines = "a line of one hundred bytes, its end included, as an app of usual talkativeness writes many a day..\n";
+    assert_eq!(lines.len(), 99);
+    let bytes = lines.repeat(330).into_bytes();
+    let (mut reader, mut writer) = connection.into_split();
+    let total = PIECES * bytes.len() as u64;
+    let before = (std::time::Instant::now(), cpu_seconds(process.child.id()));
+    let length = bytes.len() as u64;
+    tokio::spawn(async move {
+        let mut output = Output { offset: 0, at: dozen_api::clock::now(), dropped: 0, bytes };
+        for _ in 0..PIECES {
+            let frame = output.encode();
+            writer.write_all(&(frame.len() as u32).to_le_bytes()).await.unwrap();
+            writer.write_all(&frame).await.unwrap();
+            output.offset += length;
+        }
+        std::future::pending::<()>().await;
+    });
+    while frame::read::<_, u64>(&mut reader).await.unwrap().unwrap() < total {}
+    let (wall, cpu) = (before.0.elapsed().as_secs_f64(), cpu_seconds(process.child.id()) - before.1);
+    let lines = (PIECES * 330) as f64;
+    println!("{:.2} M lines/s of CPU, {:.2} M lines/s of time ({lines} lines)", lines / cpu / 1e6, lines / wall / 1e6);
+}
