@@ -6,6 +6,7 @@
 //! * [`routes`]: control tells the router which hosts lead to which dynos.
 //! * [`logs`]: everyone hands log lines to the logs role; control reads them back for log sessions.
 //! * [`log_session`]: control's side of reading them back.
+//! * [`platform`]: what the Platform API answers, as types.
 //! * [`frame`], [`socket`]: how all of that goes over Unix sockets.
 
 pub mod build;
@@ -15,6 +16,7 @@ pub mod engine;
 pub mod frame;
 pub mod log_session;
 pub mod logs;
+pub mod platform;
 pub mod routes;
 pub mod shim;
 pub mod socket;
