@@ -1,1 +1,190 @@
-//! x
+//! The router role: HTTP and WebSocket in, dyno out.
+//!
+//! It holds the whole route table and asks nobody while it answers. Control tells it changes of the table ([`feed`]);
+//! when control is dead, it goes on with the last table, and starts from the one on disk. A request goes through the
+//! [`phases`] in a fixed order and leaves one access line in its app's stream. Listening sockets belong to the parent
+//! process and outlive this one.
+//!
+//! This crate decides nothing about dynos: it starts none, stops none, and believes what the table says of them,
+//! except that it passes one over for some seconds that has just refused a connection.
+
+mod access_log;
+mod body;
+mod error;
+mod exchange;
+mod feed;
+mod headers;
+mod listen;
+mod pages;
+mod phases;
+mod socket;
+mod table;
+pub mod tls;
+mod tunnel;
+mod upstreams;
+
+use std::{
+    future::Future,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use dozen_api::logs;
+use dozen_domain::limits::{Limits, millis};
+use rustls::server::ResolvesServerCert;
+use tokio::{
+    net::TcpListener,
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::table::Table;
+
+/// What the router is given.
+#[derive(Debug)]
+pub struct Options {
+    /// Where apps are asked for in plain HTTP, already bound.
+    pub http: std::net::TcpListener,
+    /// Where they are asked for over TLS, if at all.
+    pub https: Option<Https>,
+    /// The data directory's `run`: `routes.sock`, `routes.json` and `logs.sock` are in it.
+    pub run_directory: PathBuf,
+    /// The platform's limits; those called `router_` and the size of the buffer for log lines are used.
+    pub limits: Limits,
+    /// Every app answers at `<name>.<apps_domain>`.
+    pub apps_domain: String,
+}
+
+/// What the router is given for TLS.
+#[derive(Debug)]
+pub struct Https {
+    /// The listening socket, already bound.
+    pub listener: std::net::TcpListener,
+    /// PEM file of the certificate (chain) for names that have none of their own.
+    pub certificate: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+    /// Certificates of single names ([`tls::Certificates`] is such a resolver).
+    pub certificates: Option<Arc<dyn ResolvesServerCert>>,
+}
+
+/// Why the router could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A listening socket cannot be used.
+    #[error("listening on the router's {name} socket")]
+    Listen {
+        /// `HTTP` or `HTTPS`.
+        name: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The default certificate cannot be used.
+    #[error("loading the router's default certificate")]
+    Certificate(#[from] tls::Error),
+}
+
+/// What all connections share.
+struct Router {
+    limits: Limits,
+    table: Arc<Table>,
+    logs: logs::Sender,
+    connections: AtomicU64,
+    /// Fires when a connection ends.
+    freed: Notify,
+    /// Connections and tunnels.
+    tasks: TaskTracker,
+    /// No new connections and requests.
+    stop: CancellationToken,
+    /// No connections at all.
+    cut: CancellationToken,
+    /// What ends from now on was cut by the router.
+    cutting: AtomicBool,
+}
+
+/// Routes until `shutdown`, then lets open requests finish for `router_drain_ms`, cuts the rest (H24) and returns.
+///
+/// # Errors
+/// When a socket or the default certificate cannot be used; never once it has begun to serve.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let Options { http, https, run_directory, limits, apps_domain } = options;
+    let http = listener("HTTP", http)?;
+    let https = match https {
+        Some(https) => {
+            let default = tls::load(&https.certificate, &https.key)?;
+            let configuration = tls::configuration(https.certificates, default)?;
+            Some((listener("HTTPS", https.listener)?, TlsAcceptor::from(configuration)))
+        }
+        None => None,
+    };
+    let table = Arc::new(Table::new(&apps_domain));
+    let saved = run_directory.join("routes.json");
+    if let Err(error) = feed::load(&table, &saved) {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, cause, "starting without routes, until control tells them");
+    }
+    let capacity = usize::try_from(limits.log_local_buffer_lines).unwrap_or(usize::MAX);
+    let router = Arc::new(Router {
+        logs: logs::Sender::connect(run_directory.join("logs.sock"), "router", capacity),
+        limits,
+        table: table.clone(),
+        connections: AtomicU64::new(0),
+        freed: Notify::new(),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        cut: CancellationToken::new(),
+        cutting: AtomicBool::new(false),
+    });
+
+    let changed = Arc::new(Notify::new());
+    let background = TaskTracker::new();
+    let end = CancellationToken::new();
+    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let end = end.clone();
+        background.spawn(async move { end.run_until_cancelled(task).await });
+    };
+    spawn(Box::pin(feed::follow(table.clone(), run_directory.join("routes.sock"), changed.clone())));
+    spawn(Box::pin(feed::save(table.clone(), saved, changed)));
+    spawn(Box::pin(reap(router.clone())));
+    router.tasks.spawn(listen::accept(router.clone(), http, None));
+    if let Some((listener, acceptor)) = https {
+        router.tasks.spawn(listen::accept(router.clone(), listener, Some(acceptor)));
+    }
+
+    shutdown.await;
+    router.stop.cancel();
+    router.tasks.close();
+    if timeout(millis(router.limits.router_drain_ms), router.tasks.wait()).await.is_err() {
+        router.cutting.store(true, Ordering::Relaxed);
+        router.cut.cancel();
+        router.tasks.wait().await;
+    }
+    end.cancel();
+    background.close();
+    background.wait().await;
+    Ok(())
+}
+
+fn listener(name: &'static str, listener: std::net::TcpListener) -> Result<TcpListener, Error> {
+    let usable = || {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    usable().map_err(|source| Error::Listen { name, source })
+}
+
+/// Closes connections to dynos that were idle for too long, for ever.
+async fn reap(router: Arc<Router>) {
+    let length = millis(router.limits.router_upstream_keep_alive_ms);
+    loop {
+        sleep(length / 4).await;
+        router.table.upstreams().iter().for_each(|dyno| dyno.reap(length));
+    }
+}

@@ -1,0 +1,120 @@
+//! One request and what became of it: the context that goes through all phases.
+//!
+//! An exchange always leaves exactly one access line. Phases end it with [`Exchange::finish`]; when it is dropped
+//! before, the client has gone away (the server drops the request's future), or the router itself is cutting open
+//! requests at the end of its stop.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use dozen_api::{
+    clock,
+    logs::{Line, Source},
+};
+use http::{HeaderValue, Method, uri::PathAndQuery};
+use tokio::time::Instant;
+
+use crate::{
+    Router, access_log,
+    error::{Error, Kind},
+    table::{App, Waiting},
+    upstreams::Upstream,
+};
+
+/// The other end of a client connection, for all its requests.
+pub(crate) struct Client {
+    /// Its address as text.
+    pub(crate) address: Box<str>,
+    /// The port it connected to.
+    pub(crate) port: HeaderValue,
+    /// It speaks TLS.
+    pub(crate) tls: bool,
+    /// It came when too many connections were open.
+    pub(crate) excess: bool,
+    /// It stopped reading for so long that the connection was given up.
+    pub(crate) stalled: AtomicBool,
+    /// Bytes that it still sends are to be read before the connection is closed, so that it sees the last answer.
+    pub(crate) linger: AtomicBool,
+}
+
+impl Client {
+    pub(crate) fn new(address: IpAddr, port: u16, tls: bool, excess: bool) -> Self {
+        Self {
+            address: address.to_canonical().to_string().into(),
+            port: HeaderValue::from(port),
+            tls,
+            excess,
+            stalled: AtomicBool::new(false),
+            linger: AtomicBool::new(false),
+        }
+    }
+}
+
+/// One request.
+pub(crate) struct Exchange {
+    pub(crate) router: Arc<Router>,
+    pub(crate) client: Arc<Client>,
+    pub(crate) started: Instant,
+    pub(crate) method: Method,
+    /// Path and query; none for the request forms that have no path.
+    pub(crate) target: Option<PathAndQuery>,
+    /// Host in lower case without port.
+    pub(crate) host: Box<str>,
+    pub(crate) request_id: HeaderValue,
+    /// `X-Forwarded-For` as the dyno gets it.
+    pub(crate) forwarded: HeaderValue,
+    pub(crate) app: Option<Arc<App>>,
+    /// Counts towards the app's backlog until the response begins.
+    pub(crate) waiting: Option<Waiting>,
+    /// The dyno that was tried last.
+    pub(crate) dyno: Option<Arc<Upstream>>,
+    /// How long connecting to it took.
+    pub(crate) connect: Option<Duration>,
+    /// When the request was handed to it.
+    pub(crate) dispatched: Option<Instant>,
+    /// Status of the response.
+    pub(crate) status: u16,
+    /// Bytes of the response's body.
+    pub(crate) bytes: u64,
+    pub(crate) logged: bool,
+}
+
+impl Exchange {
+    /// Ends the exchange: writes its access line.
+    pub(crate) fn finish(&mut self, error: Option<&Error>) {
+        self.waiting = None;
+        if std::mem::replace(&mut self.logged, true) {
+            return;
+        }
+        let Some(app) = &self.app else { return };
+        let text = access_log::line(self, error.map(Error::verdict).as_ref());
+        let process = "router".to_owned();
+        self.router.logs.send(Line { app: app.id, at: clock::now(), source: Source::Heroku, process, text });
+    }
+
+    /// Why an exchange ended that nobody finished.
+    fn abandoned(&self) -> Error {
+        if self.router.cutting.load(Ordering::Relaxed) {
+            Error::router(Kind::Closed)
+        } else if self.client.stalled.load(Ordering::Relaxed) {
+            Error::client(Kind::Idle)
+        } else {
+            Error::client(Kind::Closed)
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.logged {
+            let error = self.abandoned();
+            self.finish(Some(&error));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Keeps the route table up to date: from control over `run/routes.sock`, from `run/routes.json` while control is away.
+//!
+//! The connection is tried again for ever with short pauses. Each message is put into force and then acknowledged, so
+//! that control knows when no new request goes to a dyno that it wants to stop. The table is written to disk a moment
+//! after changes have begun, whole and atomically; a file that cannot be read is told of and passed over.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use dozen_api::{
+    frame,
+    routes::{Ack, Message},
+    socket,
+};
+use tokio::{sync::Notify, time::sleep};
+
+use crate::table::Table;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long changes are gathered before the table is written.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// A table on disk that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("reading the last route table {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the last route table {path} makes no sense")]
+    Parse { path: PathBuf, source: serde_json::Error },
+    #[error("writing the route table {path}")]
+    Write { path: PathBuf, source: io::Error },
+}
+
+/// Starts from the table on disk, if there is one.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn load(table: &Table, path: &Path) -> Result<(), Error> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+    };
+    let message: Message =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
+    table.apply(message);
+    Ok(())
+}
+
+/// Follows control for ever; fires `changed` after each change.
+pub(crate) async fn follow(table: Arc<Table>, path: PathBuf, changed: Arc<Notify>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut heard = false;
+        if let Err(error) = listen(&table, &path, &changed, &mut heard).await {
+            tracing::debug!(%error, path = %path.display(), "control does not tell routes");
+        }
+        if heard {
+            tracing::info!("control is away, routing goes on with the last table");
+            pause = FIRST_PAUSE;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn listen(table: &Table, path: &Path, changed: &Notify, heard: &mut bool) -> io::Result<()> {
+    let mut stream = socket::connect(path).await?;
+    while let Some(message) = frame::read::<_, Message>(&mut stream).await? {
+        let generation = table.apply(message);
+        frame::write(&mut stream, &Ack { generation }).await?;
+        *heard = true;
+        changed.notify_one();
+    }
+    Ok(())
+}
+
+/// Writes the table to disk after changes, for ever.
+pub(crate) async fn save(table: Arc<Table>, path: PathBuf, changed: Arc<Notify>) {
+    loop {
+        changed.notified().await;
+        sleep(GATHER).await;
+        let (table, path) = (table.clone(), path.clone());
+        let written = tokio::task::spawn_blocking(move || write(&table, &path)).await;
+        if let Ok(Err(error)) = written {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, cause = source, "a restart of the router without control would not know the latest routes");
+        }
+    }
+}
+
+/// Writes the table to disk: beside the old one, then in its place.
+///
+/// # Errors
+/// When the disk does not take it; the old one stays.
+pub(crate) fn write(table: &Table, path: &Path) -> Result<(), Error> {
+    let new = path.with_extension("json.new");
+    let written = || -> io::Result<()> {
+        let mut file = fs::File::create(&new)?;
+        file.write_all(&serde_json::to_vec(&table.snapshot())?)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    written().map_err(|source| Error::Write { path: path.to_owned(), source })
+}

@@ -1,0 +1,41 @@
+//! Phase 4: gets a connection to the chosen dyno. Nothing has been sent yet, so this is where another may be tried.
+
+use dozen_domain::limits::millis;
+use tokio::time::Instant;
+
+use crate::{
+    error::{Error, Retry},
+    exchange::Exchange,
+    phases::{checkout::Attempts, forward::Outgoing},
+    upstreams::{Connection, Upstream},
+};
+
+/// Takes a kept connection or opens one; a dyno that does not take it is put into quarantine.
+///
+/// A request that cannot be sent twice gets no connection that was idle for long: the dyno may be closing it just now,
+/// and the request would be lost with it.
+pub(crate) async fn run(
+    exchange: &mut Exchange,
+    dyno: &Upstream,
+    outgoing: &Outgoing,
+    attempts: &Attempts,
+) -> Result<Connection, Error> {
+    let limits = &exchange.router.limits;
+    let started = Instant::now();
+    if !attempts.fresh {
+        let keep = millis(limits.router_upstream_keep_alive_ms);
+        let fresh = if outgoing.is_repeatable() { keep } else { keep.min(millis(limits.router_upstream_fresh_ms)) };
+        if let Some(connection) = dyno.checkout(fresh) {
+            exchange.connect = Some(started.elapsed());
+            return Ok(connection);
+        }
+    }
+    let connected = dyno.connect(limits, attempts.deadline).await;
+    exchange.connect = Some(started.elapsed());
+    if let Err(error) = &connected
+        && error.retry == Retry::OtherDyno
+    {
+        dyno.quarantine(millis(limits.router_quarantine_ms));
+    }
+    connected
+}

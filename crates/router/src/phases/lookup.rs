@@ -1,0 +1,54 @@
+//! Phase 2: finds the app of the host, and refuses what the app does not serve now.
+
+use std::sync::Arc;
+
+use dozen_api::routes::Mode;
+use dozen_domain::limits::millis;
+use tokio::time::timeout;
+
+use crate::{
+    error::{Error, Kind},
+    exchange::Exchange,
+    table::{App, View},
+};
+
+/// Finds the app; from here on the exchange leaves its line in the app's stream.
+pub(crate) async fn run(exchange: &mut Exchange, accepted: Result<(), Error>) -> Result<Arc<App>, Error> {
+    let router = exchange.router.clone();
+    if exchange.host.is_empty() {
+        accepted?;
+    }
+    if !router.table.is_ready() {
+        // Just started, with no table on disk and control not there yet.
+        let wait = millis(router.limits.router_table_wait_ms);
+        timeout(wait, router.table.ready()).await.map_err(|_elapsed| Error::router(Kind::NoTable))?;
+    }
+    let app = router.table.find(&exchange.host).ok_or(Error::client(Kind::NoSuchApp))?;
+    exchange.app = Some(app.clone());
+    accepted?;
+    if exchange.client.excess {
+        return Err(Error::client(Kind::Connections));
+    }
+    let view = app.view();
+    serves(&view)?;
+    let dynos = u64::from(view.app.web_quantity).max(1);
+    let backlog = router.limits.router_backlog_per_dyno.saturating_mul(dynos);
+    exchange.waiting = Some(app.wait(backlog).ok_or(Error::dyno(Kind::Backlog))?);
+    Ok(app)
+}
+
+/// Says why an app serves nothing at all, if so.
+///
+/// # Errors
+/// The reason.
+pub(crate) fn serves(view: &View) -> Result<(), Error> {
+    if view.gone {
+        return Err(Error::client(Kind::NoSuchApp));
+    }
+    match view.app.mode {
+        Mode::Maintenance => Err(Error::nobody(Kind::Maintenance)),
+        Mode::Blank => Err(Error::nobody(Kind::Blank)),
+        Mode::Serving if view.app.web_quantity == 0 => Err(Error::nobody(Kind::NoWebDynos)),
+        Mode::Serving => Ok(()),
+    }
+}
