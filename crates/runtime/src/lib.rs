@@ -3,6 +3,10 @@
 //! * [`engine`]: the machine engine, which keeps what runs in line with what is wanted, through the shims.
 //! * [`builds`]: builds in containers, and [`artefacts`], the store of the images that come out.
 //! * [`network`]: the bridge, addresses and packet filter that dynos share.
+//! * [`shim`]: the process that owns one dyno, with [`sandbox`], the container it makes, and [`cgroup`], its limits.
 
 pub mod artefacts;
 pub mod network;
+pub mod cgroup;
+pub mod sandbox;
+pub mod shim;

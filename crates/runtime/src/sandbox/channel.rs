@@ -1,0 +1,138 @@
+//! What the shim and the dyno's init say to each other until the dyno runs.
+//!
+//! ```text
+//!  shim                                   init (pid 1 inside)
+//!   | ordinary user: writes the id maps      |
+//!   | control group, link to the bridge      | root: mounts meanwhile
+//!   |-------------- Proceed ---------------->| ordinary user: mounts now; network inside
+//!   |<------------- MapWanted ---------------| root only: has made its user namespace
+//!   |-------------- Proceed ---------------->|
+//!   |<------------- Diagnostics, Terminal ---| descriptors that only exist inside
+//!   |<------------- Ready -------------------| tied to the shim's life from here on
+//!   |-------------- Proceed ---------------->| forks the command, closes its end
+//!   |<------------- Failed or end of file ---| end of file: the command was started
+//! ```
+//!
+//! One packet a message: the tag, then text; descriptors travel beside it.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
+};
+
+/// Shim to init: go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Proceed;
+
+/// Init to shim.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// The user namespace is there and wants its id maps.
+    MapWanted,
+    /// A socket that lists the dyno's sockets.
+    Diagnostics(OwnedFd),
+    /// The terminal's master end.
+    Terminal(OwnedFd),
+    /// All is done but starting the command.
+    Ready,
+    /// It cannot be done; why.
+    Failed(String),
+}
+
+/// Longest text of [`Message::Failed`].
+const MAX: usize = 4096;
+
+/// One end of the channel.
+pub(super) struct End(OwnedFd);
+
+/// Makes a channel: the shim's end and the init's.
+pub(super) fn pair() -> io::Result<(End, End)> {
+    let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    Ok((End(a), End(b)))
+}
+
+impl End {
+    /// Tells the init to go on. An init that is gone shows at the next [`End::receive`].
+    pub(super) fn proceed(&self) {
+        let _ = rustix::net::send(&self.0, b"P", SendFlags::NOSIGNAL);
+    }
+
+    /// Waits for the shim's word; an error when the shim is gone.
+    pub(super) fn wait(&self) -> io::Result<Proceed> {
+        let mut byte = [0; 1];
+        match rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut byte[..], RecvFlags::empty()))?.0 {
+            1 => Ok(Proceed),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Tells the shim something.
+    pub(super) fn tell(&self, message: &Message) -> io::Result<()> {
+        let (tag, descriptor, text) = match message {
+            Message::MapWanted => (b'M', None, ""),
+            Message::Diagnostics(descriptor) => (b'D', Some(descriptor), ""),
+            Message::Terminal(descriptor) => (b'T', Some(descriptor), ""),
+            Message::Ready => (b'R', None, ""),
+            Message::Failed(text) => (b'F', None, text.as_str()),
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = descriptor.map(|descriptor| [descriptor.as_fd()]);
+        if let Some(descriptors) = &descriptors {
+            control.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        let text = &text.as_bytes()[..text.len().min(MAX - 1)];
+        let packet = [IoSlice::new(std::slice::from_ref(&tag)), IoSlice::new(text)];
+        rustix::net::sendmsg(&self.0, &packet, &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Waits for the init's word; `None` when every holder of its end is gone or has run the command.
+    pub(super) fn receive(&self) -> io::Result<Option<Message>> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut packet = [0; MAX];
+        let length = rustix::io::retry_on_intr(|| {
+            rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut packet)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?
+        .bytes;
+        let descriptor = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        let Some((tag, text)) = packet[..length].split_first() else { return Ok(None) };
+        let message = match (tag, descriptor) {
+            (b'M', _) => Message::MapWanted,
+            (b'D', Some(descriptor)) => Message::Diagnostics(descriptor),
+            (b'T', Some(descriptor)) => Message::Terminal(descriptor),
+            (b'R', _) => Message::Ready,
+            _ => Message::Failed(String::from_utf8_lossy(text).into_owned()),
+        };
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_and_reasons_arrive_and_the_end_shows() {
+        let (shim, init) = pair().expect("a channel");
+        let file = std::fs::File::open("/dev/null").expect("it opens");
+        init.tell(&Message::Terminal(file.into())).expect("sent");
+        init.tell(&Message::Failed("no such bridge".to_owned())).expect("sent");
+        shim.proceed();
+        assert_eq!(init.wait().expect("a word"), Proceed);
+        drop(init);
+        assert!(matches!(shim.receive(), Ok(Some(Message::Terminal(_)))));
+        assert!(matches!(shim.receive(), Ok(Some(Message::Failed(why))) if why == "no such bridge"));
+        assert!(matches!(shim.receive(), Ok(None)));
+    }
+}

@@ -1,0 +1,286 @@
+//! Pid 1 of a dyno: finishes the container from inside, starts the command, then passes signals on, reaps, and tells
+//! how the command ended.
+//!
+//! It is a fork of the shim without an exec, so it costs a few pages. It dies with the shim, and everything in the
+//! dyno dies with it. The command's end is its end.
+
+use std::{
+    ffi::CString,
+    io,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use dozen_api::shim::{Network, Spec};
+use rustix::{process::Signal, pty::OpenptFlags, thread::UnshareFlags};
+
+use super::{
+    channel::{End, Message},
+    identity, netlink, rootfs, seccomp, veth,
+};
+
+/// The descriptors that the init brings along.
+pub(super) struct Ends {
+    /// To the shim.
+    pub(super) channel: End,
+    /// The command's standard input.
+    pub(super) input: OwnedFd,
+    /// The command's standard output and error.
+    pub(super) output: OwnedFd,
+    /// Where the command's wait status goes.
+    pub(super) status: OwnedFd,
+}
+
+type Outcome<T> = Result<T, String>;
+
+fn because<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// Runs the init; the calling process has just been cloned into its namespaces.
+pub(super) fn run(spec: &Spec, ends: Ends, bound_processes: bool) -> ! {
+    let code = match catch_unwind(AssertUnwindSafe(|| start(spec, &ends, bound_processes))) {
+        Ok(Ok(command)) => serve(command, ends),
+        Ok(Err(reason)) => {
+            let _ = ends.channel.tell(&Message::Failed(reason));
+            125
+        }
+        Err(_) => {
+            let _ = ends.channel.tell(&Message::Failed("the container's init panicked".to_owned()));
+            125
+        }
+    };
+    // SAFETY: ends the process at once; nothing of the shim whose copy it is may be run down here.
+    unsafe { libc::_exit(code) }
+}
+
+/// Makes the container and starts the command; returns its pid.
+fn start(spec: &Spec, ends: &Ends, bound_processes: bool) -> Outcome<i32> {
+    let sandbox = &spec.sandbox;
+    let root = sandbox.host_uid.is_some();
+    let wait = || ends.channel.wait().map_err(because("the shim is gone"));
+    block_signals();
+    if !root {
+        wait()?;
+    }
+    rustix::system::sethostname(sandbox.hostname.as_bytes()).map_err(because("set the host name"))?;
+    rootfs::build(spec).map_err(|error| error.to_string())?;
+    if root {
+        wait()?;
+    }
+    match &sandbox.network {
+        Network::Host => {}
+        Network::None => veth::loopback().map_err(because("bring the loopback up"))?,
+        Network::Bridge { addresses, gateways, .. } => {
+            veth::loopback().map_err(because("bring the loopback up"))?;
+            veth::address(addresses, gateways).map_err(because("set the addresses"))?;
+        }
+    }
+    let listens = spec.port.is_some() && !matches!(sandbox.network, Network::Host);
+    let diagnostics = if listens { netlink::Socket::diagnostics().ok() } else { None };
+    unshare(UnshareFlags::NEWCGROUP).map_err(because("make a control group namespace"))?;
+    identity::limit(sandbox, bound_processes).map_err(because("set limits"))?;
+    if root {
+        identity::leave_groups().map_err(because("leave the groups of root"))?;
+        unshare(UnshareFlags::NEWUSER).map_err(because("make a user namespace"))?;
+        ends.channel.tell(&Message::MapWanted).map_err(because("tell the shim"))?;
+        wait()?;
+    }
+    identity::become_dyno().map_err(because("become the dyno's user"))?;
+    identity::tie_to_parent().map_err(because("tie the dyno to its shim"))?;
+    if let Some(socket) = diagnostics {
+        ends.channel.tell(&Message::Diagnostics(socket.into_descriptor())).map_err(because("tell the shim"))?;
+    }
+    let terminal = spec.terminal.map(|size| terminal(ends, size)).transpose()?;
+    ends.channel.tell(&Message::Ready).map_err(because("tell the shim"))?;
+    wait()?; // The shim was alive after its life and ours were tied together.
+    seccomp::install().map_err(because("install the system call filter"))?;
+    // SAFETY: this process has one thread, so its copy may do anything.
+    match unsafe { libc::fork() } {
+        -1 => Err(because("fork the command")(io::Error::last_os_error())),
+        0 => {
+            let reason = exec(spec, ends, terminal.as_ref());
+            let _ = ends.channel.tell(&Message::Failed(reason));
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(127) }
+        }
+        command => Ok(command),
+    }
+}
+
+fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: neither flag touches descriptors or memory.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
+/// Opens a terminal as the dyno's user, so that it owns it, and hands its master end to the shim.
+fn terminal(ends: &Ends, (columns, rows): (u16, u16)) -> Outcome<OwnedFd> {
+    let open = || -> io::Result<(OwnedFd, OwnedFd)> {
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+        let master = rustix::fs::open("/dev/pts/ptmx", flags, rustix::fs::Mode::empty())?;
+        rustix::pty::unlockpt(&master)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&master, size)?;
+        Ok((master, slave))
+    };
+    let (master, slave) = open().map_err(because("open a terminal"))?;
+    ends.channel.tell(&Message::Terminal(master)).map_err(because("tell the shim"))?;
+    Ok(slave)
+}
+
+/// Becomes the command; returns why that failed.
+fn exec(spec: &Spec, ends: &Ends, terminal: Option<&OwnedFd>) -> String {
+    let prepare = || -> io::Result<()> {
+        rustix::process::setsid()?;
+        if let Some(terminal) = terminal {
+            rustix::process::ioctl_tiocsctty(terminal)?;
+        }
+        let input = terminal.unwrap_or(&ends.input).as_raw_fd();
+        let output = terminal.unwrap_or(&ends.output).as_raw_fd();
+        for (from, to) in [(input, 0), (output, 1), (output, 2)] {
+            // SAFETY: all are open descriptors of this process, whose old standard streams nothing uses any more.
+            if unsafe { libc::dup2(from, to) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        close_from(3, libc::CLOSE_RANGE_CLOEXEC)?;
+        reset_signals();
+        Ok(())
+    };
+    if let Err(error) = prepare() {
+        return format!("prepare the command: {error}");
+    }
+    let workdir = &spec.sandbox.workdir;
+    if let Err(error) = rustix::process::chdir(workdir) {
+        return format!("change to {}: {error}", workdir.display());
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let Some(program) = spec.argv.first() else { return "there is no command".to_owned() };
+    let environment = spec.env.iter().map(|(name, value)| format!("{name}={}", value.expose()));
+    let (Ok(argv), Ok(environment)) = (
+        spec.argv.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>(),
+        environment.map(CString::new).collect::<Result<Vec<_>, _>>(),
+    ) else {
+        return "a NUL byte in the command or its environment".to_owned();
+    };
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv_pointers, environment_pointers) = (pointers(&argv), pointers(&environment));
+    let mut error = io::Error::from_raw_os_error(libc::ENOENT);
+    for candidate in candidates(spec, program) {
+        let Ok(path) = CString::new(candidate) else { continue };
+        // SAFETY: all are NUL-terminated strings and NULL-terminated arrays of them that live on.
+        unsafe { libc::execve(path.as_ptr(), argv_pointers.as_ptr(), environment_pointers.as_ptr()) };
+        error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::NotFound {
+            break;
+        }
+    }
+    format!("start {program}: {error}")
+}
+
+fn candidates(spec: &Spec, program: &str) -> Vec<Vec<u8>> {
+    if program.contains('/') {
+        return vec![program.as_bytes().to_vec()];
+    }
+    let path = spec.env.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", |path| path.expose());
+    path.split(':').map(|directory| Path::new(directory).join(program).as_os_str().as_bytes().to_vec()).collect()
+}
+
+/// Passes signals on and reaps until the command ends; returns the exit code.
+fn serve(command: i32, ends: Ends) -> i32 {
+    let Ends { channel, input, output, status } = ends;
+    rustix::thread::set_name(c"dyno-init").unwrap_or_default();
+    // Nothing of the shim's may stay open here: neither the command's output, whose end is the dyno's, nor the channel.
+    drop((channel, input, output));
+    let status = keep_alone(status);
+    let all = all_signals();
+    loop {
+        // SAFETY: the set is initialised and no information is asked for.
+        let signal = unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) };
+        if signal == libc::SIGCHLD {
+            while let Some((pid, wait_status)) = reap() {
+                if pid == command {
+                    // SAFETY: the descriptor is open and the buffer four bytes long.
+                    unsafe { libc::write(status, wait_status.to_ne_bytes().as_ptr().cast(), 4) };
+                    return 0;
+                }
+            }
+        } else if signal > 0 {
+            // SAFETY: takes numbers alone. Every process of this pid namespace but this one.
+            unsafe { libc::kill(-1, signal) };
+        }
+    }
+}
+
+/// Closes every descriptor but this one, which gets number 3; standard streams become `/dev/null`.
+fn keep_alone(descriptor: OwnedFd) -> RawFd {
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
+    let from = null.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    // SAFETY: plain descriptor calls; what they replace or close is not used any more, and the one kept is leaked.
+    unsafe {
+        for to in 0..3 {
+            libc::dup2(from, to);
+        }
+        libc::dup2(descriptor.as_raw_fd(), 3);
+    }
+    std::mem::forget((null, descriptor));
+    let _ = close_from(4, 0);
+    3
+}
+
+fn close_from(first: u32, flags: u32) -> io::Result<()> {
+    // SAFETY: takes numbers alone; the callers use nothing that it closes.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn reap() -> Option<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: the status is a valid place.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then_some((pid, status))
+}
+
+fn all_signals() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Signals wait from the first moment on, so that none is lost before [`serve`] looks.
+fn block_signals() {
+    let all = all_signals();
+    // SAFETY: the set is initialised; the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+}
+
+/// Undoes what the shim ignores and the init blocks.
+fn reset_signals() {
+    let last = libc::SIGRTMAX();
+    for signal in 1..=last {
+        if signal != Signal::KILL.as_raw() && signal != Signal::STOP.as_raw() {
+            // SAFETY: sets a default action; a number that libc keeps for itself is refused, which does no harm.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set; the old mask is not asked for.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}

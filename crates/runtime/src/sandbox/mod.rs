@@ -1,0 +1,208 @@
+//! The container a dyno runs in: namespaces, a file system of its own, an unprivileged user, a system call filter,
+//! limits, and a link to the platform's bridge.
+//!
+//! [`start`] is called by a shim, once, in a process with one thread. The work is shared between the shim outside and
+//! the dyno's [`init`] inside, see [`channel`]. Two ways: as root each dyno has its own user outside, mounts belong to
+//! the machine's user namespace and only then is the dyno put into its own; as an ordinary user the user namespace
+//! comes first and there are neither control groups nor a network of its own.
+
+mod channel;
+mod etc;
+mod identity;
+mod init;
+mod mount;
+pub(crate) mod netlink;
+mod protections;
+mod rootfs;
+mod seccomp;
+mod veth;
+
+use std::{
+    fs, io,
+    os::fd::{FromRawFd, OwnedFd},
+    path::PathBuf,
+};
+
+use dozen_api::shim::{Network, Spec};
+
+use self::channel::Message;
+pub use self::{
+    etc::DYNO,
+    protections::{Missing, protections},
+    rootfs::UPPER,
+    veth::interface,
+};
+use crate::cgroup::{self, Cgroup, Controller, Quota};
+
+/// Why a container could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The scratch directory cannot be used.
+    #[error("prepare the scratch directory {path}: {source}")]
+    Scratch {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A pipe or socket could not be made.
+    #[error("open the dyno's pipes: {0}")]
+    Pipes(#[source] io::Error),
+    /// The kernel refused the namespaces.
+    #[error("make the dyno's namespaces: {0}")]
+    Namespaces(#[source] io::Error),
+    /// The user could not be mapped.
+    #[error("map the dyno's user: {0}")]
+    Map(#[source] io::Error),
+    /// The control group did not take the dyno.
+    #[error("{0}: {source}", source = std::error::Error::source(.0).map(ToString::to_string).unwrap_or_default())]
+    Cgroup(#[from] cgroup::Error),
+    /// The link to the bridge could not be made.
+    #[error("link {interface} to the bridge {bridge}: {source}")]
+    Link {
+        /// The dyno's outer interface.
+        interface: String,
+        /// The bridge.
+        bridge: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A step inside failed.
+    #[error("{0}")]
+    Inside(String),
+}
+
+/// A dyno that was started, seen from its shim.
+pub struct Container {
+    /// Pid of its init outside.
+    pub pid: i32,
+    /// The same as a descriptor; polls as readable when the dyno is gone.
+    pub pidfd: OwnedFd,
+    /// Tells the command's wait status, four bytes in the machine's order, or nothing if the dyno was killed.
+    pub status: OwnedFd,
+    /// What it prints: a pipe, or its terminal's master end.
+    pub output: OwnedFd,
+    /// Its standard input if it has one that is not the terminal.
+    pub input: Option<OwnedFd>,
+    /// Lists the sockets of its network, where that is its own.
+    pub diagnostics: Option<OwnedFd>,
+    /// Its control group, if one was asked for.
+    pub cgroup: Option<Cgroup>,
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| Error::Pipes(error.into()))
+}
+
+/// Makes the container and starts the command in it.
+///
+/// # Errors
+/// Nothing of the dyno is left then but its scratch directory.
+pub fn start(spec: &Spec) -> Result<Container, Error> {
+    let sandbox = &spec.sandbox;
+    rootfs::prepare(sandbox).map_err(|source| Error::Scratch { path: sandbox.scratch.clone(), source })?;
+    let quota = Quota { memory_bytes: sandbox.memory_bytes, pids: sandbox.pids, cpu_shares: sandbox.cpu_shares };
+    let cgroup = sandbox.cgroup.as_deref().map(|relative| Cgroup::create(relative, &quota).0);
+    let bound_processes = cgroup.as_ref().is_none_or(|cgroup| !cgroup.has(Controller::Pids));
+
+    let (shim_end, init_end) = channel::pair().map_err(Error::Pipes)?;
+    let (output, output_end) = pipe()?;
+    let (status, status_end) = pipe()?;
+    let (input_end, input) = if spec.stdin && spec.terminal.is_none() {
+        let (theirs, ours) = pipe()?;
+        (theirs, Some(ours))
+    } else {
+        (fs::File::open("/dev/null").map_err(Error::Pipes)?.into(), None)
+    };
+
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if !matches!(sandbox.network, Network::Host) {
+        flags |= libc::CLONE_NEWNET;
+    }
+    if sandbox.host_uid.is_none() {
+        flags |= libc::CLONE_NEWUSER;
+    }
+    let Some((pid, pidfd)) = clone(flags).map_err(Error::Namespaces)? else {
+        drop((shim_end, output, status, input));
+        let ends = init::Ends { channel: init_end, input: input_end, output: output_end, status: status_end };
+        init::run(spec, ends, bound_processes)
+    };
+    drop((init_end, output_end, status_end, input_end));
+    let mut container = Container { pid, pidfd, status, output, input, diagnostics: None, cgroup };
+    match furnish(spec, &mut container, &shim_end) {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            container.abandon();
+            Err(error)
+        }
+    }
+}
+
+/// The shim's half of the work.
+fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Result<(), Error> {
+    let sandbox = &spec.sandbox;
+    if sandbox.host_uid.is_none() {
+        identity::map(container.pid, None).map_err(Error::Map)?;
+    }
+    if let Some(cgroup) = &container.cgroup {
+        cgroup.add(container.pid)?;
+    }
+    if let Network::Bridge { bridge, .. } = &sandbox.network {
+        let interface = veth::interface(spec.record.dyno);
+        veth::connect(&interface, bridge, container.pid).map_err(|source| Error::Link {
+            interface,
+            bridge: bridge.clone(),
+            source,
+        })?;
+    }
+    init.proceed();
+    let mut ready = false;
+    loop {
+        match init.receive().map_err(Error::Pipes)? {
+            Some(Message::MapWanted) => {
+                identity::map(container.pid, sandbox.host_uid).map_err(Error::Map)?;
+                init.proceed();
+            }
+            Some(Message::Diagnostics(socket)) => container.diagnostics = Some(socket),
+            Some(Message::Terminal(master)) => container.output = master,
+            Some(Message::Ready) => {
+                ready = true;
+                init.proceed();
+            }
+            Some(Message::Failed(reason)) => return Err(Error::Inside(reason)),
+            None if ready => return Ok(()),
+            None => return Err(Error::Inside("the container's init ended before the command was started".into())),
+        }
+    }
+}
+
+impl Container {
+    /// Kills and reaps what there is of a dyno that could not be started.
+    fn abandon(self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        let _ =
+            rustix::process::waitpid(rustix::process::Pid::from_raw(self.pid), rustix::process::WaitOptions::empty());
+        if let Some(cgroup) = self.cgroup {
+            cgroup.kill();
+            let _ = cgroup.remove();
+        }
+    }
+}
+
+/// Forks into new namespaces: `None` in the child, else its pid and descriptor.
+fn clone(flags: i32) -> io::Result<Option<(i32, OwnedFd)>> {
+    let mut pidfd: i32 = -1;
+    // SAFETY: an all-zero clone_args is valid.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = u64::from((flags | libc::CLONE_PIDFD) as u32);
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM and a stack this is a fork; the process has one thread, so the child may do anything.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        // SAFETY: the kernel has just made this descriptor for us.
+        pid => Ok(Some((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))),
+    }
+}

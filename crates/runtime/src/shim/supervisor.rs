@@ -1,0 +1,475 @@
+//! The shim's life after the start: one loop over everything that can happen to a dyno or be asked of it.
+//!
+//! Nothing here waits for anything but the loop's poll. When the dyno has ended the supervisor stays until control has
+//! recorded the exit and the output is stored, so that neither is lost when their readers are away.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use dozen_api::{
+    clock,
+    shim::{Command, Event, Spec},
+};
+use dozen_domain::dyno::Exit;
+use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, c_short, pollfd};
+
+use super::{
+    EXIT, LINGER_MS, RECORD,
+    cleanup::Leavings,
+    connection::{Connection, Incoming, Source},
+    ring::Ring,
+    watch::Watch,
+    write_atomically,
+};
+use crate::{cgroup::MemoryWatch, sandbox::Container};
+
+/// Output is held this long after the end while nobody comes to store it, unless [`LINGER_MS`] says otherwise.
+const LINGER: Duration = Duration::from_secs(600);
+/// How often the shim looks whether its directory is still there: a platform that was deleted has no dynos.
+const LOOK_AROUND: Duration = Duration::from_secs(10);
+/// Most bytes taken from the dyno in one go.
+const READ: usize = 64 << 10;
+/// Most connections at once; control, logs and a few clients need a handful.
+const CONNECTIONS: usize = 64;
+/// Out-of-memory events beyond this many are counted by the kernel alone.
+const EVENTS: usize = 1_000;
+/// The kernel tells of an out-of-memory state a moment before it counts the kill.
+const COUNT_AFTER: Duration = Duration::from_millis(20);
+
+/// Bytes on their way to the dyno's standard input.
+struct Input {
+    descriptor: OwnedFd,
+    waiting: Vec<u8>,
+    ending: bool,
+}
+
+/// A dyno under supervision.
+pub(super) struct Supervisor {
+    directory: PathBuf,
+    listener: UnixListener,
+    connections: Vec<Connection>,
+    events: Vec<Event>,
+    ring: Ring,
+    logged: bool,
+    linger: Duration,
+    leavings: Leavings,
+
+    pid: i32,
+    pidfd: OwnedFd,
+    status: OwnedFd,
+    output: Option<OwnedFd>,
+    input: Option<Input>,
+    memory: Option<MemoryWatch>,
+    kills: u64,
+
+    started: Instant,
+    watch: Option<Watch>,
+    look: Option<Instant>,
+    boot_until: Option<Instant>,
+    stop_until: Option<Instant>,
+    count: Option<Instant>,
+    look_around: Instant,
+
+    ended: Option<Instant>,
+    output_ended: Option<clock::Micros>,
+    stored_last: Instant,
+    cleaner: Option<OwnedFd>,
+    forgotten: bool,
+}
+
+impl Supervisor {
+    /// Takes a dyno over.
+    pub(super) fn new(
+        directory: &Path,
+        spec: &Spec,
+        container: Container,
+        ring: Ring,
+        listener: UnixListener,
+    ) -> io::Result<Self> {
+        let Container { pid, pidfd, status, output, input, diagnostics, cgroup } = container;
+        let now = Instant::now();
+        let input = match (input, spec.terminal) {
+            (None, Some(_)) if spec.stdin => Some(output.try_clone()?),
+            (input, _) => input,
+        };
+        for descriptor in [Some(&output), Some(&status), input.as_ref()].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(descriptor, true)?;
+        }
+        let watch = spec.port.map(|port| Watch::new(port, pid, &spec.sandbox.network, diagnostics));
+        let boot = Duration::from_millis(spec.boot_ms);
+        let linger = spec.record.engine.get(LINGER_MS).and_then(|linger| linger.parse().ok());
+        let leavings = Leavings::new(spec, cgroup);
+        Ok(Self {
+            directory: directory.to_owned(),
+            listener,
+            connections: Vec::new(),
+            events: vec![Event::Started { at: clock::now(), pid }],
+            ring,
+            logged: spec.record.logged,
+            linger: linger.map_or(LINGER, Duration::from_millis),
+            memory: leavings.cgroup().and_then(|cgroup| cgroup.watch_memory().ok().flatten()),
+            leavings,
+            pid,
+            pidfd,
+            status,
+            output: Some(output),
+            input: input.map(|descriptor| Input { descriptor, waiting: Vec::new(), ending: false }),
+            kills: 0,
+            started: now,
+            look: watch.as_ref().map(|_| now),
+            boot_until: watch.as_ref().filter(|_| spec.boot_ms > 0).and_then(|_| now.checked_add(boot)),
+            watch,
+            stop_until: None,
+            count: None,
+            look_around: now + LOOK_AROUND,
+            ended: None,
+            output_ended: None,
+            stored_last: now,
+            cleaner: None,
+            forgotten: false,
+        })
+    }
+
+    /// The first event.
+    pub(super) fn started(&self) -> Event {
+        self.events[0].clone()
+    }
+
+    /// Supervises to the end and removes the dyno's directory.
+    pub(super) fn run(mut self) {
+        let mut polled = Vec::new();
+        while !self.is_finished() {
+            self.step(&mut polled);
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+
+    fn is_finished(&self) -> bool {
+        let Some(ended) = self.ended else { return false };
+        if !self.forgotten || self.cleaner.is_some() {
+            return false;
+        }
+        let end = self.ring.end();
+        let waited = self.stored_last.max(ended).elapsed() >= self.linger;
+        if self.logged && (self.ring.stored() < end || self.output_ended.is_none()) {
+            return waited && !self.connections.iter().any(Connection::stores);
+        }
+        waited || !self.connections.iter().any(|reader| reader.is_behind(end))
+    }
+
+    fn step(&mut self, polled: &mut Vec<pollfd>) {
+        const FIXED: usize = 6;
+        self.prepare(polled);
+        let timeout = self.timeout();
+        // SAFETY: the array is that long; the descriptors in it are open or -1.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
+        if ready < 0 {
+            polled.iter_mut().for_each(|entry| entry.revents = 0);
+        }
+        let happened = |n: usize| polled[n].revents;
+        if happened(1) != 0 {
+            self.read_output();
+        }
+        if happened(2) != 0 {
+            self.dyno_ended();
+        }
+        if happened(3) != 0 {
+            self.write_input();
+        }
+        if happened(4) != 0 {
+            self.memory_ran_out();
+        }
+        if happened(5) != 0 {
+            self.cleaned();
+        }
+        for (n, entry) in polled[FIXED..].iter().enumerate() {
+            self.serve(n, entry.revents);
+        }
+        self.note_end_of_output();
+        self.keep_time();
+        let source = Source { ring: &self.ring, events: &self.events, ended: self.output_ended };
+        self.connections.iter_mut().for_each(|connection| connection.send(&source));
+        let stores = self.connections.iter().any(Connection::stores);
+        self.connections.retain(Connection::is_open);
+        if stores {
+            self.stored_last = Instant::now();
+        }
+        if happened(0) != 0 {
+            self.accept();
+        }
+    }
+
+    fn prepare(&self, polled: &mut Vec<pollfd>) {
+        let entry = |descriptor: Option<&OwnedFd>, events: c_short| pollfd {
+            fd: descriptor.map_or(-1, AsRawFd::as_raw_fd),
+            events,
+            revents: 0,
+        };
+        let reads = self.output.as_ref().filter(|_| self.ring.free() > 0 || self.keep_from() > self.ring.start());
+        let writes = self.input.as_ref().filter(|input| !input.waiting.is_empty() || input.ending);
+        let input_has_room = self.input.as_ref().is_none_or(|input| input.waiting.is_empty());
+        let exceptional = self.memory.as_ref().is_some_and(|watch| watch.exceptional);
+        let memory_events = if exceptional { POLLPRI } else { POLLIN };
+        polled.clear();
+        polled.extend([
+            pollfd { fd: self.listener.as_raw_fd(), events: POLLIN, revents: 0 },
+            entry(reads, POLLIN),
+            entry(Some(&self.pidfd).filter(|_| self.ended.is_none()), POLLIN),
+            entry(writes.map(|input| &input.descriptor), POLLOUT),
+            entry(self.memory.as_ref().map(|watch| &watch.descriptor), memory_events),
+            entry(self.cleaner.as_ref(), POLLIN),
+        ]);
+        polled.extend(self.connections.iter().map(|connection| {
+            let reads = if connection.wants_to_read(input_has_room) { POLLIN } else { 0 };
+            let writes = if connection.wants_to_write() { POLLOUT } else { 0 };
+            pollfd { fd: connection.descriptor().as_raw_fd(), events: reads | writes, revents: 0 }
+        }));
+    }
+
+    /// Milliseconds until the next thing that is due.
+    fn timeout(&self) -> i32 {
+        let lingers = self.ended.filter(|_| self.forgotten).map(|ended| self.stored_last.max(ended) + self.linger);
+        let due = [self.look, self.boot_until, self.stop_until, self.count, lingers, Some(self.look_around)];
+        let next = due.into_iter().flatten().min().unwrap_or(self.look_around);
+        let wait = next.saturating_duration_since(Instant::now());
+        i32::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX)
+    }
+
+    fn happened(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Acts on everything whose time has come.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+        if due(self.look)
+            && let Some(watch) = &mut self.watch
+        {
+            match watch.look() {
+                Some(addresses) => {
+                    (self.watch, self.look, self.boot_until) = (None, None, None);
+                    self.happened(Event::Bound { at: clock::now(), addresses });
+                }
+                None => self.look = Some(now + Watch::pause(now - self.started)),
+            }
+        }
+        if due(self.boot_until) {
+            (self.watch, self.look, self.boot_until) = (None, None, None);
+            self.happened(Event::BootTimeout { at: clock::now() });
+            self.signal(libc::SIGKILL);
+        }
+        if due(self.stop_until) {
+            self.stop_until = None;
+            self.happened(Event::StopTimeout { at: clock::now() });
+            self.signal(libc::SIGKILL);
+        }
+        if due(self.count) {
+            self.count = None;
+            self.count_kills();
+        }
+        if self.look_around <= now {
+            self.look_around = now + LOOK_AROUND;
+            if matches!(self.directory.join(RECORD).try_exists(), Ok(false)) {
+                self.forgotten = true;
+                self.linger = Duration::ZERO;
+                self.signal(libc::SIGKILL);
+            }
+        }
+    }
+
+    /// Signals every process of the dyno: its init passes the signal on, and its death is everyone's.
+    fn signal(&self, signal: i32) {
+        if self.ended.is_some() || !(1..=64).contains(&signal) || signal == libc::SIGCHLD || signal == libc::SIGSTOP {
+            return;
+        }
+        let nothing: *const libc::siginfo_t = std::ptr::null();
+        // SAFETY: the descriptor is open and no information goes along.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, nothing, 0) };
+    }
+
+    /// Offset of the first byte that must not be dropped. A log never holds the dyno up; a client or a build reads
+    /// everything or makes it wait.
+    fn keep_from(&self) -> u64 {
+        if self.logged {
+            return u64::MAX;
+        }
+        self.connections.iter().filter_map(Connection::position).min().unwrap_or(u64::MAX)
+    }
+
+    /// Takes what the dyno has printed, as far as there is room; says whether anything came.
+    fn read_output(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..8 {
+            let Some(output) = &self.output else { return any };
+            if self.ring.free() < READ.min(self.ring.capacity()) {
+                let waiting = rustix::io::ioctl_fionread(output).unwrap_or(1).max(1);
+                let keep_from = self.keep_from();
+                self.ring.make_room(usize::try_from(waiting).unwrap_or(READ), keep_from);
+            }
+            let room = self.ring.room();
+            if room.is_empty() {
+                return any;
+            }
+            match rustix::io::read(output, room) {
+                Ok(length) if length > 0 => {
+                    self.ring.filled(length, clock::now());
+                    any = true;
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return any,
+                // The end; a terminal without a process behind it says EIO.
+                Ok(_) | Err(_) => self.output = None,
+            }
+        }
+        any
+    }
+
+    fn dyno_ended(&mut self) {
+        let exit = self.reap();
+        while self.read_output() {}
+        self.count_kills();
+        let event = Event::Exited { at: clock::now(), exit };
+        if let Ok(text) = serde_json::to_vec(&event) {
+            let _ = write_atomically(&self.directory, EXIT, &text);
+        }
+        self.happened(event);
+        let now = Instant::now();
+        self.ended = Some(now);
+        self.stored_last = now;
+        (self.watch, self.look, self.boot_until, self.stop_until) = (None, None, None, None);
+        self.input = None;
+        self.memory = None;
+        self.cleaner = self.leavings.remove().ok();
+        self.note_end_of_output();
+    }
+
+    fn note_end_of_output(&mut self) {
+        if self.ended.is_some() && self.output.is_none() && self.output_ended.is_none() {
+            self.output_ended = Some(clock::now());
+        }
+    }
+
+    fn reap(&self) -> Exit {
+        let mut own = 0;
+        // SAFETY: the status is a valid place; the child is ours.
+        unsafe { libc::waitpid(self.pid, &raw mut own, 0) };
+        let mut told = [0; 4];
+        let status = match rustix::io::read(&self.status, &mut told) {
+            Ok(4) => i32::from_ne_bytes(told),
+            _ => own, // killed before it could tell
+        };
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(libc::WTERMSIG(status))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+
+    fn memory_ran_out(&mut self) {
+        if let Some(watch) = &self.memory {
+            watch.rearm();
+        }
+        self.count = Some(Instant::now() + COUNT_AFTER);
+    }
+
+    fn count_kills(&mut self) {
+        let kills = self.leavings.cgroup().map_or(0, |cgroup| cgroup.out_of_memory_kills());
+        if kills > self.kills && self.events.len() < EVENTS {
+            self.happened(Event::OutOfMemory { at: clock::now() });
+        }
+        self.kills = kills;
+    }
+
+    fn cleaned(&mut self) {
+        self.cleaner = None;
+        let mut status = 0;
+        // SAFETY: the status is a valid place. Only the cleaner can be waiting to be reaped.
+        unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.connections.len() < CONNECTIONS
+                && let Ok(connection) = Connection::new(stream)
+            {
+                self.connections.push(connection);
+            }
+        }
+    }
+
+    fn serve(&mut self, n: usize, happened: c_short) {
+        if happened == 0 {
+            return;
+        }
+        let mut incoming = Vec::new();
+        let input_has_room = self.input.as_ref().is_none_or(|input| input.waiting.is_empty());
+        let Some(connection) = self.connections.get_mut(n) else { return };
+        if connection.wants_to_read(input_has_room) {
+            if happened & (POLLIN | POLLHUP | POLLERR) != 0 {
+                connection.receive(happened & POLLHUP != 0, |item| incoming.push(item));
+            }
+        } else if happened & (POLLHUP | POLLERR) != 0 {
+            connection.close();
+        }
+        for item in incoming {
+            match item {
+                Incoming::Command(Command::Stop { signal, grace_ms }) => self.stop(signal, grace_ms),
+                Incoming::Command(Command::Signal(signal)) => self.signal(signal),
+                Incoming::Command(Command::Forget) => self.forgotten = true,
+                Incoming::Stored(offset) => self.ring.store(offset),
+                Incoming::Input(bytes) => {
+                    if let Some(input) = &mut self.input {
+                        input.waiting.extend_from_slice(&bytes);
+                    }
+                    self.write_input();
+                }
+                Incoming::InputEnd => {
+                    if let Some(input) = &mut self.input {
+                        input.ending = true;
+                    }
+                    self.write_input();
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, signal: i32, grace_ms: u64) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.signal(signal);
+        let until = Instant::now().checked_add(Duration::from_millis(grace_ms));
+        self.stop_until = [self.stop_until, until].into_iter().flatten().min();
+        // A dyno on its way out is not one that failed to boot.
+        (self.watch, self.look, self.boot_until) = (None, None, None);
+        if !self.events.iter().any(|event| matches!(event, Event::Stopping { .. })) {
+            self.happened(Event::Stopping { at: clock::now() });
+        }
+    }
+
+    fn write_input(&mut self) {
+        let Some(input) = &mut self.input else { return };
+        while !input.waiting.is_empty() {
+            match rustix::io::write(input.descriptor.as_fd(), &input.waiting) {
+                Ok(length) => drop(input.waiting.drain(..length)),
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => {
+                    self.input = None; // the dyno has closed it
+                    return;
+                }
+            }
+        }
+        input.waiting = Vec::new();
+        if input.ending {
+            self.input = None;
+        }
+    }
+}
