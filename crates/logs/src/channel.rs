@@ -191,10 +191,9 @@ impl Channel {
             }
             Ok(false) => {}
         }
-        if inner.unstored > 0 && !self.tell_unstored(&mut inner) {
-            return self.give_up(&mut inner, batch, &io::ErrorKind::StorageFull.into());
-        }
-        if let Err(error) = self.store(&mut inner, batch) {
+        let stored =
+            if inner.unstored > 0 { self.store_again(&mut inner, batch) } else { self.store(&mut inner, batch) };
+        if let Err(error) = stored {
             self.give_up(&mut inner, batch, &error);
         }
     }
@@ -222,22 +221,23 @@ impl Channel {
         inner.show(batch);
     }
 
-    /// Tells how many lines are missing from history; `false` when even that cannot be stored.
-    fn tell_unstored(&self, inner: &mut Inner) -> bool {
+    /// Tells how many lines are missing from history, and stores a batch, together or not at all.
+    fn store_again(&self, inner: &mut Inner, batch: &Batch) -> io::Result<()> {
         let (code, since) = (Code::L15, clock::rfc3339_micros(inner.unstored_since));
         let text = format!(
             "Error {code} ({}) -> {} messages are missing from the history since {since}",
             code.description(),
             inner.unstored
         );
-        let mut notice = Batch::default();
-        notice.push(clock::now(), Source::Heroku, "logplex", text.as_bytes());
-        if self.store(inner, &notice).is_err() {
-            return false;
-        }
+        let mut told = Batch::default();
+        told.push(clock::now(), Source::Heroku, "logplex", text.as_bytes());
+        told.records.extend_from_slice(&batch.records);
+        told.lines += batch.lines;
+        told.mark = batch.mark;
+        self.store(inner, &told)?;
         tracing::info!(app = %self.app, lines = inner.unstored, "log lines are stored again after some were not");
         inner.unstored = 0;
-        true
+        Ok(())
     }
 
     /// History and, with a tail, what follows it.
@@ -276,8 +276,10 @@ impl Channel {
 
     fn sweep(&self) {
         let mut inner = self.inner();
-        if inner.unstored > 0 {
-            self.tell_unstored(&mut inner);
+        if inner.unstored > 0
+            && let Err(error) = self.store_again(&mut inner, &Batch::default())
+        {
+            tracing::debug!(app = %self.app, %error, "log lines can still not be stored");
         }
         if inner.used.elapsed() > IDLE
             && let Some(buffer) = &mut inner.buffer

@@ -178,3 +178,65 @@ async fn a_directory_that_cannot_be_written_is_a_clear_error_at_the_start() {
     let shown = error.to_string();
     assert!(shown.starts_with("cannot write log history in ") && shown.contains("give the platform's user"), "{shown}");
 }
+
+/// A small disk of its own, unmounted with the test.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    /// Mounts it; `None` for an ordinary user, who may not.
+    fn mount(at: std::path::PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&at).output().ok()?.status.success();
+        mounted.then_some(Self(at))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        std::process::Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_outlived_and_the_missing_lines_are_counted() {
+    let mut role = Role::stopped(dozen_domain::limits::Limits::default());
+    let logs = role.directory.path().join("logs");
+    let Some(_disk) = Disk::mount(logs.clone()) else { return };
+    let app = AppId::random();
+    role.run().await;
+    let shim = Shim::start(&role.dynos(), app, "web.1", 4_096);
+    dozen_api::logs::announce(&role.socket(), shim.dyno).await.unwrap();
+    shim.write("stored\n");
+    shim.acknowledged(7).await;
+    let room = logs.join("full");
+    let mut filler = std::fs::File::create(&room).unwrap();
+    while std::io::Write::write(&mut filler, &[0; 512]).is_ok() {}
+    let mut tail = role.session(Session { tail: true, ..all(app) });
+    tail.until("stored").await;
+    let long = "x".repeat(5_000);
+    let mut shown = Vec::new();
+    for n in 0..10 {
+        shim.write(format!("{n} {long}\n"));
+        shown.extend(tail.until(&format!("{n} {long}")).await);
+    }
+    let lost = 7 + 10 * 5_003;
+    shim.acknowledged(lost).await;
+    drop(filler);
+    std::fs::remove_file(&room).unwrap();
+    shim.write("room again\n");
+    shown.extend(tail.until("room again").await);
+    let told = "heroku[logplex]: Error L15 (Tail buffer temporarily unavailable) -> ";
+    let counts = shown.iter().filter_map(|(_, line)| untimed(line).strip_prefix(told)?.split(' ').next());
+    let missing: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
+    let stored = role.history(app).await;
+    let kept = stored.iter().filter(|line| text(line).ends_with(&long)).count();
+    assert_eq!(missing + kept, 10);
+    assert!(missing > 0);
+    assert_eq!([text(&stored[0]), text(&stored[stored.len() - 1])], ["stored", "room again"]);
+    // The position went on with the lines that were given up: after a restart none of them comes again.
+    role.restart().await;
+    shim.write("end\n");
+    role.history_up_to(app, "end").await;
+    assert_eq!(shim.connections(), [0, lost + 11]);
+}

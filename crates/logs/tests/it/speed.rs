@@ -15,7 +15,10 @@ use dozen_domain::{
 };
 use tokio::io::AsyncWriteExt;
 
-use crate::role::{Process, Role};
+use crate::{
+    role::{Process, Role},
+    shim::Shim,
+};
 
 /// CPU seconds of a process so far, user and system.
 fn cpu_seconds(pid: u32) -> f64 {
@@ -51,7 +54,7 @@ async fn lines_a_second_of_one_core() {
     let hello: Option<Hello> = frame::read(&mut connection).await.unwrap();
     assert!(hello.is_some());
     let lines = "a line of one hundred bytes, its end included, as an app of usual talkativeness writes many a day..\n";
-    assert_eq!(lines.len(), 99);
+    assert_eq!(lines.len(), 100);
     let bytes = lines.repeat(330).into_bytes();
     let (mut reader, mut writer) = connection.into_split();
     let total = PIECES * bytes.len() as u64;
@@ -71,4 +74,36 @@ async fn lines_a_second_of_one_core() {
     let (wall, cpu) = (before.0.elapsed().as_secs_f64(), cpu_seconds(process.child.id()) - before.1);
     let lines = (PIECES * 330) as f64;
     println!("{:.2} M lines/s of CPU, {:.2} M lines/s of time ({lines} lines)", lines / cpu / 1e6, lines / wall / 1e6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a test"]
+async fn memory_of_five_hundred_apps_with_full_history() {
+    let proportional = |pid: u32| -> u64 {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+        pss.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let role = Role::stopped(Limits::default());
+    let process = Process::start(&role);
+    while socket::connect(&role.socket()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let before = proportional(process.child.id());
+    let line = "a line of one hundred bytes, its end included, as an app of usual talkativeness writes many a day...\n";
+    let mut shims = Vec::new();
+    for _ in 0..500 {
+        let shim = Shim::start(&role.dynos(), AppId::random(), "web.1", 10_000);
+        dozen_api::logs::announce(&role.socket(), shim.dyno).await.unwrap();
+        shim.write(line.repeat(1_500));
+        shim.acknowledged(1_500 * line.len() as u64).await;
+        shims.push(shim);
+    }
+    println!("{before} kB before, {} kB with 500 apps", proportional(process.child.id()));
+    tokio::time::sleep(std::time::Duration::from_secs(20)).await; // idle files are closed by then
+    println!("{} kB when they are idle", proportional(process.child.id()));
+    let du = std::process::Command::new("du").arg("-sk").arg(role.directory.path().join("logs")).output().unwrap();
+    println!("{} of disk", String::from_utf8_lossy(&du.stdout).split_whitespace().next().unwrap_or_default());
+    let open = fs::read_dir(format!("/proc/{}/fd", process.child.id())).unwrap().count();
+    println!("{open} open files");
 }
