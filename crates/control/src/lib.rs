@@ -6,12 +6,16 @@
 //! the root package; this crate reads no environment and opens no listening TCP socket itself.
 
 pub mod auth;
+pub mod git;
+pub mod hook;
 pub mod http;
 pub mod listen;
 pub mod ops;
 pub mod reconcile;
+pub mod routes_feed;
 pub mod state;
 pub mod store;
+pub mod tls;
 
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
@@ -54,6 +58,10 @@ pub struct Options {
     pub hostname: String,
     /// The operator's variables that builds get (`DOZEN_BUILD_ENV`).
     pub build_env: Vars,
+    /// What the certificates are for.
+    pub certificates: tls::Names,
+    /// Command of git's pre-receive hook, a program that calls [`hook::main`]: this executable and `git-hook`.
+    pub hook: Vec<String>,
 }
 
 /// Why the control role could not start or go on.
@@ -74,6 +82,12 @@ pub enum Error {
     /// The first account.
     #[error("{0}")]
     Operation(#[from] ops::Error),
+    /// The certificates.
+    #[error("{0}")]
+    Tls(#[from] tls::Error),
+    /// Git.
+    #[error("{0}")]
+    Git(#[from] git::Error),
 }
 
 /// Runs the control role until `shutdown` resolves.
@@ -91,5 +105,5 @@ pub async fn run(
     let (options, listeners) = state::Settings::split(options);
     let (nudge, nudges) = reconcile::Nudge::channel();
     let context = Context::open(options, engine, builds, logs, Arc::new(SystemClock), nudge).await?;
-    listen::serve(context, listeners, nudges, shutdown).await
+    listen::run(context, listeners, nudges, shutdown).await
 }

@@ -19,9 +19,10 @@ use dozen_domain::{
 use crate::{
     Error, Options,
     auth::{keys::Keys, rate::Rates},
-    ops,
+    git, ops,
     reconcile::Nudge,
     store::Store,
+    tls,
 };
 
 /// [`Options`] without the listeners.
@@ -51,6 +52,10 @@ pub struct Settings {
     pub build_env: Vars,
     /// All limits.
     pub limits: Limits,
+    /// What the certificates are for.
+    pub certificates: tls::Names,
+    /// Command of git's pre-receive hook.
+    pub hook: Vec<String>,
 }
 
 /// The bound sockets of the API.
@@ -78,6 +83,8 @@ impl Settings {
             hostname: options.hostname,
             build_env: options.build_env,
             limits: options.limits,
+            certificates: options.certificates,
+            hook: options.hook,
         };
         (settings, Listeners { api: options.api_listener, tls: options.tls_listener })
     }
@@ -97,6 +104,8 @@ impl Settings {
             hostname: "localhost".to_owned(),
             build_env: BTreeMap::new(),
             limits: Limits::default(),
+            certificates: tls::Names { apps_domain: "localhost".to_owned(), ..tls::Names::default() },
+            hook: Vec::new(),
         }
     }
 }
@@ -121,6 +130,16 @@ pub struct Shared {
     pub rates: Rates,
     /// To the reconcilers.
     pub nudge: Nudge,
+    /// Output of builds and release commands.
+    pub outputs: ops::output::Outputs,
+    /// Who may build.
+    pub building: ops::builds::Building,
+    /// Release commands under way.
+    pub phases: ops::release_phase::Phases,
+    /// Pushes under way.
+    pub pushes: git::Pushes,
+    /// Git requests of this hour.
+    pub git_requests: git::Requests,
 }
 
 /// Shared by everything in the role; see the module.
@@ -152,7 +171,23 @@ impl Context {
             .map_err(|source| Error::Io { operation: "open the keys in the data directory".to_owned(), source })?;
         let store = Store::open(&settings.data_dir, settings.database_url.as_deref()).await?;
         let rates = Rates::new(settings.limits.api_calls_per_hour);
-        let context = Self(Arc::new(Shared { store, keys, engine, builds, logs, clock, settings, rates, nudge }));
+        let building = ops::builds::Building::new(settings.limits.builds_concurrent);
+        let context = Self(Arc::new(Shared {
+            store,
+            keys,
+            engine,
+            builds,
+            logs,
+            clock,
+            settings,
+            rates,
+            nudge,
+            outputs: ops::output::Outputs::default(),
+            building,
+            phases: ops::release_phase::Phases::default(),
+            pushes: git::Pushes::default(),
+            git_requests: git::Requests::default(),
+        }));
         ops::accounts::ensure_admin(&context).await?;
         Ok(context)
     }

@@ -6,8 +6,10 @@
 
 use std::{fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
+use data_encoding::HEXLOWER;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
     rand::{SecureRandom, SystemRandom},
 };
 
@@ -19,9 +21,24 @@ const KEY_BYTES: usize = 32; // AES-256
 pub struct Damaged;
 
 /// One symmetric key.
-pub struct Key(LessSafeKey);
+pub struct Key {
+    sealing: LessSafeKey,
+    tagging: hmac::Key,
+}
 
 impl Key {
+    /// A text that nobody without this key can make for `context`; the same each time, unlike sealed bytes.
+    pub fn tag(&self, context: &str) -> String {
+        HEXLOWER.encode(hmac::sign(&self.tagging, context.as_bytes()).as_ref())
+    }
+
+    /// Says whether a text is [`Key::tag`] of `context`, in a time that tells nothing.
+    pub fn is_tag(&self, text: &str, context: &str) -> bool {
+        let tag = HEXLOWER.decode(text.as_bytes()).unwrap_or_default();
+        hmac::verify(&self.tagging, context.as_bytes(), &tag).is_ok()
+    }
+
+
     /// Seals bytes.
     ///
     /// # Panics
@@ -29,7 +46,7 @@ impl Key {
     pub fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let nonce: [u8; NONCE_LEN] = random();
         let mut sealed = plain.to_vec();
-        self.0
+        self.sealing
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
             .expect("plain text is far below the cipher's limit of 64 GB");
         let mut out = nonce.to_vec();
@@ -45,7 +62,7 @@ impl Key {
         let (nonce, rest) = sealed.split_at_checked(NONCE_LEN).ok_or(Damaged)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Damaged)?;
         let mut rest = rest.to_vec();
-        let plain = self.0.open_in_place(nonce, Aad::from(context), &mut rest).map_err(|_| Damaged)?;
+        let plain = self.sealing.open_in_place(nonce, Aad::from(context), &mut rest).map_err(|_| Damaged)?;
         Ok(plain.to_vec())
     }
 }
@@ -85,7 +102,10 @@ fn key(path: &Path) -> io::Result<Key> {
     if bytes.len() != KEY_BYTES {
         return Err(damaged());
     }
-    Ok(Key(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| damaged())?)))
+    let sealing = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| damaged())?);
+    // One key, one use: that for tags is derived.
+    let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"tags");
+    Ok(Key { sealing, tagging: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) })
 }
 
 /// Writes a file whole or not at all, readable by its owner alone, and on the disk when it returns.

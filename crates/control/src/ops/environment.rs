@@ -3,10 +3,10 @@
 use dozen_api::clock::rfc3339_seconds;
 use dozen_domain::config::{Secret, Vars};
 
-use super::releases;
+use super::{Result, releases};
 use crate::{
     Context,
-    store::{self, apps::App, releases::Release, slugs::Slug},
+    store::{apps::App, releases::Release, slugs::Slug},
 };
 
 /// The environment of every process of a release.
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// When the config vars cannot be unsealed.
-pub fn of(context: &Context, app: &App, release: &Release, slug: &Slug) -> Result<Vars, store::Error> {
+pub fn of(context: &Context, app: &App, release: &Release, slug: &Slug) -> Result<Vars> {
     let mut env: Vars = slug.launch_env.iter().map(|(key, value)| (key.clone(), Secret::new(value.clone()))).collect();
     env.extend(releases::config(context, release)?);
     let commit = slug.commit.clone().unwrap_or_default();

@@ -3,10 +3,17 @@
 
 pub mod accounts;
 pub mod apps;
+pub mod builds;
+pub mod environment;
 pub mod error;
+pub mod fetch;
 pub mod ledger;
+pub mod output;
 pub mod regions;
+pub mod release_phase;
 pub mod releases;
+pub mod slugs;
+pub mod sources;
 pub mod stacks;
 
 pub use error::{Error, Result};

@@ -1,5 +1,10 @@
 //! Makes what runs equal to what is wanted. One file a task, each idempotent, run on a period and on a nudge.
 
+pub mod apps;
+pub mod driver;
+pub mod routes;
+pub mod upkeep;
+
 use dozen_domain::ids::AppId;
 use tokio::sync::mpsc;
 

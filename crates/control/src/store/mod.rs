@@ -8,13 +8,16 @@ pub mod accounts;
 pub mod apps;
 pub mod authorizations;
 pub mod buildpack_installations;
+pub mod builds;
 pub mod collaborators;
 pub mod column;
 pub mod domains;
 pub mod features;
 pub mod formation;
 pub mod releases;
+pub mod removals;
 pub mod slugs;
+pub mod sources;
 
 use std::{path::Path, str::FromStr, time::Duration};
 

@@ -115,3 +115,22 @@ pub async fn by_id(db: &mut SqliteConnection, id: SlugId) -> Result<Option<Slug>
     let row = sqlx::query("SELECT * FROM slugs WHERE id = ?1").bind(id.to_string()).fetch_optional(db).await?;
     row.as_ref().map(from_row).transpose()
 }
+
+/// An app's slugs whose images are there, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn kept(db: &mut SqliteConnection, app: AppId) -> Result<Vec<Slug>> {
+    let query = sqlx::query("SELECT * FROM slugs WHERE app = ?1 AND deleted_at IS NULL ORDER BY created_at, id");
+    query.bind(app.to_string()).fetch_all(db).await?.iter().map(from_row).collect()
+}
+
+/// Marks a slug whose image goes.
+///
+/// # Errors
+/// When the database fails.
+pub async fn mark_deleted(db: &mut SqliteConnection, id: SlugId, now: Micros) -> Result<()> {
+    let query = sqlx::query("UPDATE slugs SET deleted_at = ?2, updated_at = ?2 WHERE id = ?1");
+    query.bind(id.to_string()).bind(now).execute(db).await?;
+    Ok(())
+}

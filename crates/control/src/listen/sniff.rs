@@ -1,0 +1,134 @@
+//! Tells an HTTP request from a rendezvous secret by the first bytes after the TLS handshake.
+//!
+//! A rendezvous client sends its secret as a line; secrets begin with a lower-case letter or a digit. An HTTP/1 request
+//! begins with a method in capitals and a space.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+/// What the first bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// An HTTP/1 request.
+    Http,
+    /// Anything else: a rendezvous secret, if it is known.
+    Rendezvous,
+}
+
+/// Longest method that is waited for: more capitals than any method has are still handed to HTTP, which refuses them.
+const METHOD: usize = 24;
+
+/// Judges a beginning; `None` while it may become either.
+pub(crate) fn judge(bytes: &[u8]) -> Option<Protocol> {
+    let capitals = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    match bytes.get(capitals) {
+        None if capitals < METHOD => None,
+        Some(b' ') if capitals > 0 => Some(Protocol::Http),
+        // `M-SEARCH` and the like are HTTP's to refuse.
+        _ if capitals > 0 => Some(Protocol::Http),
+        _ => Some(Protocol::Rendezvous),
+    }
+}
+
+/// Reads just enough to judge a connection; `None` when it ends before.
+pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<(Protocol, Bytes)>> {
+    let mut first = BytesMut::with_capacity(1024);
+    loop {
+        if let Some(protocol) = judge(&first) {
+            return Ok(Some((protocol, first.freeze())));
+        }
+        if stream.read_buf(&mut first).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// A stream whose first bytes were read already and come again.
+pub(crate) struct Replayed<S> {
+    first: Bytes,
+    stream: S,
+}
+
+impl<S> Replayed<S> {
+    pub(crate) fn new(first: Bytes, stream: S) -> Self {
+        Self { first, stream }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Replayed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let n = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first[..n]);
+            self.first.advance(n);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Replayed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_is_judged_as_soon_as_it_can_be() {
+        for more in ["", "G", "POST", "DELETE"] {
+            assert_eq!(judge(more.as_bytes()), None, "{more}");
+        }
+        for http in ["GET /", "POST /aaa.git", "PROPFIND ", "M-SEARCH *"] {
+            assert_eq!(judge(http.as_bytes()), Some(Protocol::Http), "{http}");
+        }
+        for secret in ["0a1b2c", "abc", "\r\n", "\u{16}\u{3}"] {
+            assert_eq!(judge(secret.as_bytes()), Some(Protocol::Rendezvous), "{secret}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_for_judging_comes_again() {
+        let (mut client, mut server) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\n").await.expect("a write");
+        drop(client);
+        let (protocol, first) = read(&mut server).await.expect("a read").expect("a beginning");
+        assert_eq!(protocol, Protocol::Http);
+        let mut all = String::new();
+        Replayed::new(first, server).read_to_string(&mut all).await.expect("the rest");
+        assert_eq!(all, "GET / HTTP/1.1\r\n");
+    }
+}

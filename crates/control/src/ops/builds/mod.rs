@@ -1,0 +1,343 @@
+//! Builds: rows, locks and recovery. [`run`] is how one goes from source to release.
+//!
+//! One build an app at a time: a push that meets another is refused, one asked for through the API waits. Output is
+//! stored in the app's directory as it comes ([`super::output`]). A build that the role's end cut off is failed at the
+//! next start; nothing resumes it.
+
+pub mod run;
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use dozen_api::build::Submodule;
+use dozen_domain::{
+    buildpack::Reference,
+    ids::{AppId, BuildId, SourceId},
+};
+use serde::Deserialize;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+
+use super::{Error, Result, apps, fetch, output::Writer, sources};
+use crate::{
+    Context,
+    store::{
+        self,
+        accounts::Account,
+        apps::App,
+        buildpack_installations::Installation,
+        builds::{Build, Status},
+    },
+};
+
+/// Begin of the names of builds' files in `tmp`.
+const SCRATCH: &str = "build-";
+
+/// Who may build: one an app, so many on the machine.
+#[derive(Debug)]
+pub struct Building {
+    apps: Mutex<HashMap<AppId, Queue>>,
+    slots: Arc<Semaphore>,
+}
+
+/// One app's queue.
+#[derive(Debug, Default)]
+struct Queue {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Builds that have the turn or wait for it.
+    builds: usize,
+}
+
+/// Held while an app's build runs.
+pub struct Turn {
+    context: Context,
+    app: AppId,
+    building: bool,
+    /// Held, never looked at.
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Building {
+    /// So many builds at once.
+    pub fn new(concurrent: u64) -> Self {
+        let slots = usize::try_from(concurrent).unwrap_or(1).clamp(1, Semaphore::MAX_PERMITS);
+        Self { apps: Mutex::default(), slots: Arc::new(Semaphore::new(slots)) }
+    }
+
+    fn enter(&self, app: AppId, only_first: bool) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = apps.entry(app).or_default();
+        if only_first && queue.builds > 0 {
+            return None;
+        }
+        queue.builds += 1;
+        Some(queue.turn.clone())
+    }
+
+    fn leave(&self, app: AppId) {
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = apps.get_mut(&app) {
+            queue.builds = queue.builds.saturating_sub(1);
+        }
+    }
+}
+
+impl Turn {
+    /// The app's turn, unless another build has it or waits for it.
+    pub async fn take_free(context: &Context, app: AppId) -> Option<Self> {
+        let queue = context.building.enter(app, true)?;
+        Some(Self::wait(context, app, queue).await)
+    }
+
+    /// The app's turn, once builds before this one have ended.
+    pub async fn take(context: &Context, app: AppId) -> Option<Self> {
+        let queue = context.building.enter(app, false)?;
+        Some(Self::wait(context, app, queue).await)
+    }
+
+    async fn wait(context: &Context, app: AppId, queue: Arc<tokio::sync::Mutex<()>>) -> Self {
+        // Made before the wait, so that giving up waiting leaves the queue too.
+        let mut turn = Self { context: context.clone(), app, building: true, guard: None };
+        turn.guard = Some(queue.lock_owned().await);
+        turn
+    }
+
+    /// The build is over; what is still done in this turn does not count as one.
+    fn built(&mut self) {
+        if std::mem::take(&mut self.building) {
+            self.context.building.leave(self.app);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.built();
+    }
+}
+
+/// A source at hand.
+#[derive(Debug)]
+pub struct Source {
+    /// A tar, plain or gzipped; removed when the build has ended.
+    pub path: PathBuf,
+    /// Submodules that it names but does not hold.
+    pub submodules: Vec<Submodule>,
+}
+
+/// Where a build's scratch file belongs.
+pub fn scratch(context: &Context, build: BuildId, suffix: &str) -> PathBuf {
+    context.settings.data_dir.join("tmp").join(format!("{SCRATCH}{build}{suffix}"))
+}
+
+/// Where a build's output is.
+pub fn output_path(context: &Context, app: AppId, build: BuildId) -> PathBuf {
+    context.settings.data_dir.join("apps").join(app.to_string()).join("builds").join(format!("{build}.log"))
+}
+
+/// Records a build and begins its output.
+///
+/// # Errors
+/// When the database or the disk fails.
+pub(crate) async fn begin(context: &Context, build: &Build) -> Result<Writer> {
+    let path = output_path(context, build.app, build.id);
+    let writer = context.outputs.create(&path, context.limits().build_log_bytes);
+    let writer = writer.map_err(|error| Error::platform(format!("write {}", path.display()), error))?;
+    let mut db = context.store.write().await?;
+    store::builds::insert(&mut db, build).await?;
+    db.commit().await?;
+    context.log_api(build.app, format!("Build started by user {}", build.email));
+    Ok(writer)
+}
+
+/// A build that is about to begin.
+pub(crate) fn fresh(context: &Context, id: BuildId, app: &App, account: &Account, source_url: String) -> Build {
+    let now = context.now();
+    Build {
+        id,
+        app: app.id,
+        account: account.id,
+        email: account.email.clone(),
+        status: Status::Pending,
+        source_url,
+        source_checksum: None,
+        source_version: None,
+        source_version_description: None,
+        buildpacks: Vec::new(),
+        stack: apps::STACK.to_owned(),
+        slug: None,
+        release: None,
+        foreign_ms: 0,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// What `POST /apps/{app}/builds` asks for.
+#[derive(Debug, Deserialize)]
+pub struct New {
+    /// Where the source is.
+    pub source_blob: SourceBlob,
+    /// Buildpacks in place of the app's own.
+    #[serde(default)]
+    pub buildpacks: Option<Vec<Buildpack>>,
+}
+
+/// Where a build's source is.
+#[derive(Debug, Deserialize)]
+pub struct SourceBlob {
+    /// `http://`, `https://`, or the `get_url` of a source.
+    pub url: String,
+    /// `SHA256:…` that it must have.
+    #[serde(default)]
+    pub checksum: Option<String>,
+    /// What the client calls it, usually a commit.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// What the client says of it.
+    #[serde(default)]
+    pub version_description: Option<String>,
+}
+
+/// A buildpack as the API has it: an address, or the name of a registered one.
+#[derive(Debug, Deserialize)]
+pub struct Buildpack {
+    /// Its address.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// Starts a build from a source blob; it goes on by itself.
+///
+/// # Errors
+/// When address, checksum or a buildpack make no sense, the account may not use the source, or the database fails.
+pub async fn create(context: &Context, account: &Account, app: &App, new: New) -> Result<Build> {
+    let blob = new.source_blob;
+    let origin = match sources::redeem(context, &blob.url)? {
+        Some(source) => Origin::Uploaded(source),
+        None => Origin::Address(fetch::check(&blob.url)?),
+    };
+    let checksum = blob.checksum.as_deref().filter(|sum| !sum.is_empty()).map(fetch::parse_checksum).transpose()?;
+    let mut buildpacks = Vec::new();
+    for buildpack in new.buildpacks.unwrap_or_default() {
+        let text = buildpack.url.or(buildpack.name);
+        let text = text.ok_or_else(|| Error::invalid("A buildpack needs a url or a name."))?;
+        reference(&text)?;
+        buildpacks.push(text);
+    }
+    let mut build = fresh(context, BuildId::random(), app, account, blob.url);
+    build.source_checksum = blob.checksum;
+    build.source_version = blob.version.filter(|version| !version.is_empty());
+    build.source_version_description = blob.version_description;
+    build.buildpacks = buildpacks;
+    let writer = begin(context, &build).await?;
+    let (context, app, account, asked) = (context.clone(), app.clone(), account.clone(), build.clone());
+    tokio::spawn(async move {
+        let job = run::Job::new(context.clone(), app, account, asked, writer);
+        let path = scratch(&context, job.build.id, ".tgz");
+        let had = match &origin {
+            Origin::Uploaded(source) => sources::copy(&context, *source, &path).await,
+            Origin::Address(url) => {
+                fetch::to_file(url, &path, context.limits().source_bytes, &context.settings.build_env).await
+            }
+        };
+        let had = match (had, checksum) {
+            (Ok(()), Some(checksum)) => fetch::verify(&path, checksum).await,
+            (had, _) => had,
+        };
+        match had {
+            Ok(()) => {
+                if let Some(turn) = Turn::take(&context, job.build.app).await {
+                    job.run(Source { path, submodules: Vec::new() }, turn).await;
+                }
+            }
+            Err(error) => {
+                let _ = tokio::fs::remove_file(&path).await;
+                job.fail(&error.to_string()).await;
+            }
+        }
+    });
+    Ok(build)
+}
+
+enum Origin {
+    Uploaded(SourceId),
+    Address(http::Uri),
+}
+
+fn reference(text: &str) -> Result<Reference> {
+    text.parse().map_err(|error: dozen_domain::buildpack::Invalid| Error::invalid(error.to_string()))
+}
+
+/// The buildpacks of a build: those it asked for, else the app's.
+async fn buildpacks(context: &Context, build: &Build) -> Result<Vec<Reference>> {
+    if !build.buildpacks.is_empty() {
+        return build.buildpacks.iter().map(|text| reference(text)).collect();
+    }
+    let installed = store::buildpack_installations::of_app(&mut *context.store.read().await?, build.app).await?;
+    installed.iter().map(|Installation { url, .. }| reference(url)).collect()
+}
+
+/// An app's builds, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(context: &Context, app: AppId) -> Result<Vec<Build>> {
+    Ok(store::builds::of_app(&mut *context.store.read().await?, app).await?)
+}
+
+/// An app's build.
+///
+/// # Errors
+/// When there is none or the database fails.
+pub async fn find(context: &Context, app: AppId, id: &str) -> Result<Build> {
+    let id: BuildId = id.parse().map_err(|_| Error::NotFound("build"))?;
+    let found = store::builds::by_id(&mut *context.store.read().await?, id).await?;
+    found.filter(|build| build.app == app).ok_or(Error::NotFound("build"))
+}
+
+/// Throws an app's build caches away.
+///
+/// # Errors
+/// When the artefact store fails.
+pub async fn purge_cache(context: &Context, app: AppId) -> Result<()> {
+    let purged = context.builds.purge_cache(app).await;
+    purged.map_err(|error| Error::platform("purge the build cache", error))
+}
+
+/// Fails builds that the role's last end cut off, and removes what they left in `tmp`. Called once, at start.
+///
+/// # Errors
+/// When the database fails.
+pub async fn recover(context: &Context) -> Result<()> {
+    let mut db = context.store.write().await?;
+    for mut build in store::builds::pending(&mut db).await? {
+        build.status = Status::Failed;
+        build.updated_at = context.now();
+        store::builds::update(&mut db, &build).await?;
+        let path = output_path(context, build.app, build.id);
+        let line = "\n !     The platform was restarted during this build. Nothing was released; push again.\n";
+        let added = fs::OpenOptions::new().append(true).create(true).open(&path);
+        if let Err(error) = added.and_then(|mut file| file.write_all(line.as_bytes())) {
+            tracing::warn!(path = %path.display(), %error, "cannot add to the output of a build");
+        }
+    }
+    db.commit().await?;
+    remove_scratch(&context.settings.data_dir.join("tmp"));
+    Ok(())
+}
+
+fn remove_scratch(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

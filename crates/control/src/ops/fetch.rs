@@ -1,0 +1,212 @@
+//! Fetches a build's source from an address that a client gave: HTTP or HTTPS, a few redirects, within a size.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use data_encoding::HEXLOWER_PERMISSIVE;
+use dozen_domain::config::Vars;
+use http::{Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use ring::digest;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use tokio::{
+    fs::File,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{Error, Result};
+
+const REDIRECTS: usize = 5;
+/// Longest silence of the other side.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Where systems keep the certificates that they trust.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// SHA-256 of a source.
+pub type Checksum = [u8; digest::SHA256_OUTPUT_LEN];
+
+/// Reads an address.
+///
+/// # Errors
+/// When it is not an absolute HTTP or HTTPS one.
+pub fn check(url: &str) -> Result<Uri> {
+    let uri: Option<Uri> = url.parse().ok();
+    let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    uri.ok_or_else(|| Error::invalid("source_blob.url must be an http or https address of a gzipped tar."))
+}
+
+/// Reads `SHA256:` and 64 hexadecimal digits.
+///
+/// # Errors
+/// When it is something else.
+pub fn parse_checksum(text: &str) -> Result<Checksum> {
+    let hex = text.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("sha256")).map(|(_, hex)| hex);
+    let bytes = hex.and_then(|hex| HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok());
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| Error::invalid("checksum must be SHA256:<64 hex digits>."))
+}
+
+/// Compares a file with its checksum.
+///
+/// # Errors
+/// When they differ or the file cannot be read.
+pub async fn verify(path: &Path, expected: Checksum) -> Result<()> {
+    let failed = |error| Error::platform(format!("read {}", path.display()), error);
+    let mut file = File::open(path).await.map_err(failed)?;
+    let mut sum = digest::Context::new(&digest::SHA256);
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut piece).await.map_err(failed)? {
+            0 => break,
+            n => sum.update(&piece[..n]),
+        }
+    }
+    if sum.finish().as_ref() == expected {
+        return Ok(());
+    }
+    Err(Error::invalid("The source does not have the checksum that was given for it. Upload it again."))
+}
+
+/// Fetches an address into a new file of at most `most` bytes. `env`: the operator's variables, of which
+/// `SSL_CERT_FILE` is heeded.
+///
+/// # Errors
+/// When the other side does not answer, answers something else than 200, or too much; or the disk fails.
+pub async fn to_file(url: &Uri, path: &Path, most: u64, env: &Vars) -> Result<()> {
+    let mut response = request(url, env).await?;
+    let failed = |error| Error::platform(format!("write {}", path.display()), error);
+    let mut file = File::create(path).await.map_err(failed)?;
+    let mut size = 0;
+    while let Some(frame) = silence(url, response.frame()).await? {
+        let frame = frame.map_err(|error| broken(url, &error))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        size += piece.len() as u64;
+        if size > most {
+            return Err(Error::TooLarge(format!("The source at {} has more than {most} bytes.", shown(url))));
+        }
+        file.write_all(&piece).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)
+}
+
+async fn request(url: &Uri, env: &Vars) -> Result<Response<Incoming>> {
+    let mut url = url.clone();
+    for _ in 0..=REDIRECTS {
+        let response = silence(&url, once(&url, env)).await??;
+        match response.status() {
+            StatusCode::OK => return Ok(response),
+            status if status.is_redirection() => url = redirected(&url, &response)?,
+            status => return Err(Error::invalid(format!("The source at {} was answered with {status}.", shown(&url)))),
+        }
+    }
+    Err(Error::invalid(format!("The source was redirected more than {REDIRECTS} times.")))
+}
+
+fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri> {
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if location.starts_with('/') && !location.starts_with("//") {
+        let base = format!("{}://{}", from.scheme_str().unwrap_or("http"), from.authority().map_or("", |a| a.as_str()));
+        return check(&format!("{base}{location}"));
+    }
+    check(location)
+}
+
+async fn once(url: &Uri, env: &Vars) -> Result<Response<Incoming>> {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let tls = url.scheme_str() == Some("https");
+    let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| broken(url, &error))?;
+    if !tls {
+        return send(url, stream).await;
+    }
+    let name = ServerName::try_from(host).map_err(|error| broken(url, &error))?;
+    let connector = tokio_rustls::TlsConnector::from(trust(env)?);
+    send(url, connector.connect(name, stream).await.map_err(|error| broken(url, &error))?).await
+}
+
+async fn send<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(url: &Uri, stream: S) -> Result<Response<Incoming>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(url, &error))?;
+    // It ends with the response's body.
+    tokio::spawn(connection);
+    let target = url.path_and_query().map_or("/", |target| target.as_str());
+    let request = Request::get(target)
+        .header(
+            header::HOST,
+            url.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or("")),
+        )
+        .header(header::USER_AGENT, concat!("dozen/", env!("CARGO_PKG_VERSION")))
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| broken(url, &error))?;
+    sender.send_request(request).await.map_err(|error| broken(url, &error))
+}
+
+fn trust(env: &Vars) -> Result<Arc<ClientConfig>> {
+    let own = env.get("SSL_CERT_FILE").map(|path| PathBuf::from(path.expose()));
+    let mut roots = RootCertStore::empty();
+    for bundle in own.into_iter().chain(BUNDLES.map(PathBuf::from)) {
+        let Ok(certificates) = CertificateDer::pem_file_iter(&bundle) else { continue };
+        roots.add_parsable_certificates(certificates.filter_map(std::result::Result::ok));
+        if !roots.is_empty() {
+            break;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| Error::platform("set up TLS", error))?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+async fn silence<T>(url: &Uri, waited: impl Future<Output = T>) -> Result<T> {
+    let late =
+        |_| Error::invalid(format!("The source at {} did not come within {} seconds.", shown(url), SILENCE.as_secs()));
+    timeout(SILENCE, waited).await.map_err(late)
+}
+
+fn broken(url: &Uri, error: &dyn std::error::Error) -> Error {
+    Error::invalid(format!("The source at {} could not be fetched: {error}.", shown(url)))
+}
+
+/// An address without what may be secret in it: user, password, query.
+fn shown(url: &Uri) -> String {
+    let host = url.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or(""));
+    format!("{}://{host}{}", url.scheme_str().unwrap_or("http"), url.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        let url = check("https://user:pass@example.com/a.tgz?token=x").expect("an address");
+        assert_eq!(shown(&url), "https://example.com/a.tgz");
+        for bad in ["ftp://example.com/a", "/a.tgz", "", "file:///etc/passwd"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn checksums_need_their_name_and_length() {
+        let hex = "0".repeat(64);
+        assert!(parse_checksum(&format!("SHA256:{hex}")).is_ok());
+        assert!(parse_checksum(&hex).is_err());
+        assert!(parse_checksum("SHA256:00").is_err());
+    }
+}

@@ -1,0 +1,212 @@
+//! Output of builds and release commands: written to a file as it comes, followed by any number of readers.
+//!
+//! A reader gets everything from the beginning and then what is added, until the writer is gone; it is the same for the
+//! pusher's terminal, for `output_stream_url` and for a file whose writer ended long ago. Files are in the app's
+//! directory and go with it.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task,
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::{io::AsyncWrite, sync::watch};
+
+/// Bytes that a reader gets at once.
+const PIECE: usize = 64 << 10;
+
+/// How far a file has been written.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    length: u64,
+    ended: bool,
+}
+
+/// The files being written, by path.
+#[derive(Debug, Clone, Default)]
+pub struct Outputs(Arc<Mutex<HashMap<PathBuf, watch::Receiver<Progress>>>>);
+
+/// Writes one output.
+pub struct Writer {
+    outputs: Outputs,
+    path: PathBuf,
+    file: File,
+    progress: watch::Sender<Progress>,
+    most: u64,
+    last: u8,
+}
+
+impl Outputs {
+    /// Begins an output at `path`, in place of what was there, of at most `most` bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(&self, path: &Path, most: u64) -> io::Result<Writer> {
+        if let Some(directory) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let (progress, follow) = watch::channel(Progress::default());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), follow);
+        Ok(Writer { outputs: self.clone(), path: path.to_owned(), file, progress, most, last: b'\n' })
+    }
+
+    /// Reads an output from its beginning to its end, waiting for what is still to come.
+    ///
+    /// # Errors
+    /// When there is no such output (yet).
+    pub fn follow(&self, path: &Path) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
+        let follow = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let file = Arc::new(File::open(path)?);
+        Ok(futures_util::stream::try_unfold((file, follow, 0), |(file, mut follow, at)| async move {
+            loop {
+                // Looked at before the read: what is written in between is seen in the next round.
+                let ended = follow.as_mut().is_none_or(|follow| follow.borrow_and_update().ended);
+                let reading = file.clone();
+                let piece =
+                    tokio::task::spawn_blocking(move || read(&reading, at)).await.map_err(io::Error::other)??;
+                if !piece.is_empty() {
+                    let next = at + piece.len() as u64;
+                    return Ok(Some((piece, (file, follow, next))));
+                }
+                if ended {
+                    return Ok(None);
+                }
+                if let Some(changes) = &mut follow
+                    && changes.changed().await.is_err()
+                {
+                    follow = None;
+                }
+            }
+        }))
+    }
+}
+
+fn read(file: &File, at: u64) -> io::Result<Bytes> {
+    let mut piece = vec![0; PIECE];
+    let n = file.read_at(&mut piece, at)?;
+    piece.truncate(n);
+    Ok(piece.into())
+}
+
+impl Writer {
+    /// Adds text.
+    pub fn say(&mut self, text: &str) {
+        self.say_bytes(text.as_bytes());
+    }
+
+    /// Adds a program's own output.
+    pub fn say_bytes(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.add(bytes) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot store output");
+        }
+    }
+
+    /// Adds a line end unless the output is at the beginning of a line.
+    pub fn end_line(&mut self) {
+        if self.last != b'\n' {
+            self.say("\n");
+        }
+    }
+
+    /// Adds a line in the way of a build's complaints: ` !     text`.
+    pub fn complain(&mut self, text: &str) {
+        self.end_line();
+        self.say(&format!(" !     {text}\n"));
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(&last) = bytes.last() else { return Ok(()) };
+        let length = self.progress.borrow().length;
+        if length >= self.most {
+            return Ok(());
+        }
+        let room = usize::try_from(self.most - length).unwrap_or(usize::MAX);
+        let fits = &bytes[..bytes.len().min(room)];
+        self.file.write_all(fits)?;
+        let mut added = fits.len() as u64;
+        if fits.len() < bytes.len() {
+            let note = format!("\n !     Output is cut off after {} bytes.\n", self.most);
+            self.file.write_all(note.as_bytes())?;
+            added += note.len() as u64;
+        }
+        self.last = last;
+        self.progress.send_modify(|progress| progress.length += added);
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.progress.send_modify(|progress| progress.ended = true);
+        let mut all = self.outputs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A newer writer of the same file has its own entry.
+        if all.get(&self.path).is_some_and(|follow| follow.same_channel(&self.progress.subscribe())) {
+            all.remove(&self.path);
+        }
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut task::Context<'_>, bytes: &[u8]) -> task::Poll<io::Result<usize>> {
+        task::Poll::Ready(self.add(bytes).map(|()| bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> task::Poll<io::Result<()>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> task::Poll<io::Result<()>> {
+        task::Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt as _;
+
+    use super::*;
+
+    async fn all(outputs: &Outputs, path: &Path) -> String {
+        let pieces: Vec<Bytes> = outputs.follow(path).expect("an output").try_collect().await.expect("pieces");
+        String::from_utf8(pieces.concat()).expect("text")
+    }
+
+    #[tokio::test]
+    async fn readers_get_everything_whenever_they_come() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (outputs, path) = (Outputs::default(), directory.path().join("a/b.log"));
+        assert!(outputs.follow(&path).is_err());
+        let mut writer = outputs.create(&path, 1000).expect("a writer");
+        writer.say("one\n");
+        let reading = tokio::spawn({
+            let (outputs, path) = (outputs.clone(), path.clone());
+            async move { all(&outputs, &path).await }
+        });
+        tokio::task::yield_now().await;
+        writer.say("two");
+        writer.complain("three");
+        drop(writer);
+        let text = "one\ntwo\n !     three\n";
+        assert_eq!(reading.await.expect("a reader"), text);
+        assert_eq!(all(&outputs, &path).await, text);
+    }
+
+    #[tokio::test]
+    async fn output_is_bounded_and_says_so() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (outputs, path) = (Outputs::default(), directory.path().join("b.log"));
+        let mut writer = outputs.create(&path, 8).expect("a writer");
+        writer.say("0123456789");
+        writer.say("more");
+        drop(writer);
+        assert_eq!(all(&outputs, &path).await, "01234567\n !     Output is cut off after 8 bytes.\n");
+    }
+}

@@ -1,0 +1,85 @@
+//! The store's half of an app's routing entry, and how the engine's half joins it.
+
+use dozen_api::{
+    engine::Dyno,
+    routes::{self, App, DynoState, Mode},
+};
+use dozen_domain::{dyno::State, ids::AppId, name::AppName};
+
+use crate::{Context, ops, store};
+
+/// What the store says of an app's routing.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Half {
+    id: AppId,
+    name: AppName,
+    hosts: Vec<String>,
+    mode: Mode,
+    web_quantity: u32,
+    error_page_url: Option<String>,
+    maintenance_page_url: Option<String>,
+}
+
+/// Reads an app's half; `None` when there is no such app.
+pub(super) async fn read(context: &Context, id: AppId) -> ops::Result<Option<Half>> {
+    let mut db = context.store.read().await?;
+    let Some(app) = store::apps::by_id(&mut db, id).await? else { return Ok(None) };
+    let mut hosts = vec![format!("{}.{}", app.name, context.settings.apps_domain)];
+    hosts.extend(store::domains::of_app(&mut db, id).await?.into_iter().map(|domain| domain.hostname));
+    hosts.iter_mut().for_each(|host| host.make_ascii_lowercase());
+    hosts.sort_unstable();
+    hosts.dedup();
+
+    let current = store::releases::current(&mut db, id).await?;
+    let mode = match &current {
+        _ if app.maintenance => Mode::Maintenance,
+        Some(release) if release.slug.is_some() => Mode::Serving,
+        _ => Mode::Blank,
+    };
+    let config = match &current {
+        Some(release) => ops::releases::config(context, release)?,
+        None => Default::default(),
+    };
+    let page = |name: &str| config.get(name).map(|url| url.expose().to_owned()).filter(|url| !url.is_empty());
+    let formation = store::formation::of_app(&mut db, id).await?;
+    let web = formation.iter().find(|formation| formation.process_type.is_web());
+    Ok(Some(Half {
+        id,
+        name: app.name,
+        hosts,
+        mode,
+        web_quantity: web.map_or(0, |formation| formation.quantity),
+        error_page_url: page("ERROR_PAGE_URL"),
+        maintenance_page_url: page("MAINTENANCE_PAGE_URL"),
+    }))
+}
+
+impl Half {
+    /// The whole entry, with these dynos of the app.
+    pub(super) fn with(&self, dynos: &[Dyno]) -> App {
+        App {
+            id: self.id,
+            name: self.name.clone(),
+            hosts: self.hosts.clone(),
+            mode: self.mode,
+            web_quantity: self.web_quantity,
+            dynos: dynos.iter().filter_map(web).collect(),
+            error_page_url: self.error_page_url.clone(),
+            maintenance_page_url: self.maintenance_page_url.clone(),
+        }
+    }
+}
+
+/// A web dyno as the router sees it; `None` for one that gets no requests.
+fn web(dyno: &Dyno) -> Option<routes::Dyno> {
+    if !dyno.name.process_type().is_web() {
+        return None;
+    }
+    let (state, addresses) = match &dyno.state {
+        State::Up { addresses, .. } => (DynoState::Up, addresses.clone()),
+        State::Starting { .. } => (DynoState::Starting, Vec::new()),
+        State::Crashed { .. } => (DynoState::Crashed, Vec::new()),
+        State::Stopping { .. } | State::Down { .. } | State::Complete { .. } => return None,
+    };
+    Some(routes::Dyno { id: dyno.id, name: dyno.name.clone(), addresses, state })
+}
