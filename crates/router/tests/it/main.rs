@@ -1,0 +1,12 @@
+//! The router on real sockets: a control that feeds it routes, dynos that behave and misbehave, clients that do too.
+
+mod harness;
+
+mod bad_requests;
+mod bodies;
+mod clients;
+mod connections;
+mod dynos;
+mod lifecycle;
+mod routes;
+mod secure;
