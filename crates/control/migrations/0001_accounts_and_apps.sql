@@ -75,7 +75,6 @@ CREATE TABLE domains (
     app TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
     hostname TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL CHECK (kind IN ('heroku', 'custom')),
-    cname TEXT,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT;

@@ -1,10 +1,160 @@
 //! The whole route table of the API.
+//!
+//! Three groups: [`PRIVATE`] needs an account; [`SECRET`] has its secret in the address; [`PUBLIC`] tells nothing about
+//! anybody. Whatever is not here is Heroku's 404.
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+    routing::{MethodFilter, on},
+};
 
-use crate::state::Context;
+use super::{
+    account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, domains,
+    dyno_sizes, dynos, elsewhere, features, formation, log_sessions, regions, releases, slugs, sources, stacks,
+    streams,
+};
+use crate::{git, state::Context};
+
+macro_rules! routes {
+    ($($(#[$doc:meta])* $list:ident $build:ident { $($method:ident $path:literal => $handler:path;)+ })+) => {$(
+        $(#[$doc])*
+        pub const $list: &[(&str, &str)] = &[$((stringify!($method), $path),)+];
+
+        fn $build() -> Router<Context> {
+            Router::new()$(.route($path, on(MethodFilter::$method, $handler)))+
+        }
+    )+};
+}
+
+routes! {
+    /// Method and path of the routes that need an account.
+    PRIVATE private {
+        // Who one is.
+        GET    "/account" => account::info;
+        PATCH  "/account" => account::update;
+        GET    "/account/rate-limits" => account::rate_limits;
+        GET    "/account/features" => features::of_account;
+        GET    "/account/features/{feature}" => features::account_info;
+        PATCH  "/account/features/{feature}" => features::switch_account;
+        GET    "/users/{user}" => account::user;
+        PATCH  "/users/~" => account::update;
+        GET    "/users/{user}/apps" => apps::of_user;
+        POST   "/oauth/authorizations" => authorizations::create;
+        GET    "/oauth/authorizations" => authorizations::list;
+        GET    "/oauth/authorizations/{authorization}" => authorizations::info;
+        PATCH  "/oauth/authorizations/{authorization}" => authorizations::update;
+        DELETE "/oauth/authorizations/{authorization}" => authorizations::revoke;
+        POST   "/oauth/authorizations/{authorization}/actions/regenerate-tokens" => authorizations::regenerate;
+        GET    "/oauth/sessions" => authorizations::sessions;
+        DELETE "/oauth/sessions/{session}" => authorizations::end_session;
+
+        // Apps.
+        POST   "/apps" => apps::create;
+        GET    "/apps" => apps::list;
+        POST   "/filters/apps" => apps::filter;
+        GET    "/apps/{app}" => apps::info;
+        PATCH  "/apps/{app}" => apps::update;
+        DELETE "/apps/{app}" => apps::destroy;
+        GET    "/apps/{app}/collaborators" => collaborators::list;
+        POST   "/apps/{app}/collaborators" => collaborators::create;
+        GET    "/apps/{app}/collaborators/{collaborator}" => collaborators::info;
+        DELETE "/apps/{app}/collaborators/{collaborator}" => collaborators::remove;
+        GET    "/apps/{app}/features" => features::of_app;
+        GET    "/apps/{app}/features/{feature}" => features::app_info;
+        PATCH  "/apps/{app}/features/{feature}" => features::switch_app;
+        GET    "/apps/{app}/domains" => domains::list;
+        POST   "/apps/{app}/domains" => domains::create;
+        GET    "/apps/{app}/domains/{domain}" => domains::info;
+        PATCH  "/apps/{app}/domains/{domain}" => domains::update;
+        DELETE "/apps/{app}/domains/{domain}" => domains::remove;
+
+        // Code: sources, builds, slugs, releases.
+        GET    "/apps/{app}/buildpack-installations" => buildpack_installations::list;
+        PUT    "/apps/{app}/buildpack-installations" => buildpack_installations::replace;
+        POST   "/sources" => sources::create;
+        POST   "/apps/{app}/sources" => sources::create;
+        POST   "/apps/{app}/builds" => builds::create;
+        GET    "/apps/{app}/builds" => builds::list;
+        GET    "/apps/{app}/builds/{build}" => builds::info;
+        DELETE "/apps/{app}/build-cache" => builds::purge_cache;
+        GET    "/apps/{app}/slugs/{slug}" => slugs::info;
+        GET    "/apps/{app}/config-vars" => config_vars::info;
+        PATCH  "/apps/{app}/config-vars" => config_vars::update;
+        GET    "/apps/{app}/releases" => releases::list;
+        POST   "/apps/{app}/releases" => releases::create;
+        GET    "/apps/{app}/releases/{release}" => releases::info;
+        GET    "/apps/{app}/releases/{release}/config-vars" => config_vars::of_release;
+
+        // Processes and their logs.
+        GET    "/apps/{app}/formation" => formation::list;
+        PATCH  "/apps/{app}/formation" => formation::batch_update;
+        GET    "/apps/{app}/formation/{type}" => formation::info;
+        PATCH  "/apps/{app}/formation/{type}" => formation::update;
+        DELETE "/apps/{app}/formations/{type}" => dynos::restart_type;
+        POST   "/apps/{app}/formations/{type}/actions/stop" => dynos::stop_type;
+        GET    "/apps/{app}/dynos" => dynos::list;
+        POST   "/apps/{app}/dynos" => dynos::create;
+        DELETE "/apps/{app}/dynos" => dynos::restart_all;
+        GET    "/apps/{app}/dynos/{dyno}" => dynos::info;
+        DELETE "/apps/{app}/dynos/{dyno}" => dynos::restart;
+        POST   "/apps/{app}/dynos/{dyno}/actions/stop" => dynos::stop;
+        POST   "/apps/{app}/log-sessions" => log_sessions::create;
+
+        // What there is on this platform.
+        GET    "/apps/{app}/available-stacks" => stacks::of_app;
+        GET    "/dyno-sizes" => dyno_sizes::list;
+        GET    "/dyno-sizes/{size}" => dyno_sizes::info;
+        GET    "/apps/{app}/available-dyno-sizes" => dyno_sizes::of_app;
+
+        // What there is none of, but clients ask for.
+        GET    "/teams" => elsewhere::none;
+        GET    "/enterprise-accounts" => elsewhere::none;
+        GET    "/addons" => elsewhere::none;
+        GET    "/addon-attachments" => elsewhere::none;
+        GET    "/pipelines" => elsewhere::none;
+        GET    "/spaces" => elsewhere::none;
+        GET    "/apps/{app}/addons" => elsewhere::none_of_app;
+        GET    "/apps/{app}/addon-attachments" => elsewhere::none_of_app;
+        GET    "/apps/{app}/sni-endpoints" => elsewhere::none_of_app;
+        GET    "/apps/{app}/telemetry-drains" => elsewhere::none_of_app;
+        GET    "/apps/{app}/log-drains" => elsewhere::none_of_app;
+        GET    "/apps/{app}/webhooks" => elsewhere::none_of_app;
+        GET    "/apps/{app}/pipeline-couplings" => elsewhere::no_coupling;
+        POST   "/actions/addons/resolve" => elsewhere::no_addon;
+        POST   "/actions/addon-attachments/resolve" => elsewhere::no_attachment;
+    }
+
+    /// Method and path of the routes whose address is the secret.
+    SECRET secret {
+        GET    "/logs/stream" => log_sessions::stream;
+        PUT    "/sources/{source}" => sources::put;
+        GET    "/sources/{source}" => sources::get;
+        GET    "/streams/{kind}/{app}/{id}/{tag}" => streams::follow;
+    }
+
+    /// Method and path of the routes for everybody.
+    PUBLIC public {
+        GET    "/schema" => elsewhere::schema;
+        GET    "/regions" => regions::list;
+        GET    "/regions/{region}" => regions::info;
+        GET    "/stacks" => stacks::list;
+        GET    "/stacks/{stack}" => stacks::info;
+        GET    "/buildpacks" => buildpack_installations::registry;
+        GET    "/buildpacks/{buildpack}" => buildpack_installations::registry_info;
+        GET    "/api/v4/current-status" => elsewhere::status;
+    }
+}
 
 /// Every route.
 pub fn table(context: Context) -> Router {
-    Router::new().route("/healthz", get(|| async { "ok" })).with_state(context)
+    private()
+        .route_layer(from_fn_with_state(context.clone(), conventions::authenticated))
+        .merge(secret())
+        .merge(public())
+        .merge(git::routes())
+        .fallback(elsewhere::unknown)
+        .method_not_allowed_fallback(elsewhere::unknown)
+        .layer(from_fn(conventions::every))
+        .with_state(context)
 }

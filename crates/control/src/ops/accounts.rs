@@ -8,7 +8,7 @@ use dozen_domain::{
     ids::{AccountId, AuthorizationId, TokenId},
 };
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{Error, Result};
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
     state::Context,
     store::{self, accounts::Account, authorizations::Authorization},
 };
+
+/// Passwords that are checked at the same time: each check is slow on purpose and must not take the whole machine.
+static CHECKS: Semaphore = Semaphore::const_new(1);
 
 /// `$D/admin.json`: the first account as `dozen env` reads it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,13 +109,20 @@ pub async fn by_token(context: &Context, token: &Token) -> Result<(Authorization
 pub async fn by_password(context: &Context, email: &str, password: Secret) -> Result<Account> {
     const WRONG: Error = Error::Unauthorized("Invalid credentials provided.");
     match by_token(context, &Token::presented(password.expose())).await {
-        Ok((_, account)) if account.email.eq_ignore_ascii_case(email) => return Ok(account),
+        // A narrower token must not open the way to a wider one.
+        Ok((authorization, account))
+            if account.email.eq_ignore_ascii_case(email)
+                && authorization.scope.iter().any(|scope| scope == "global") =>
+        {
+            return Ok(account);
+        }
         Ok(_) => return Err(WRONG),
         Err(Error::Unauthorized(_)) => {}
         Err(other) => return Err(other),
     }
     let account = store::accounts::by_email(&mut *context.store.read().await?, email).await?.ok_or(WRONG)?;
     let stored = account.password.clone().ok_or(WRONG)?;
+    let _permit = CHECKS.acquire().await.map_err(|error| Error::platform("check a password", error))?;
     let matches = spawn_blocking(move || password::matches(&stored, password.expose())).await;
     if matches.map_err(|error| Error::platform("check a password", error))? { Ok(account) } else { Err(WRONG) }
 }

@@ -1,6 +1,5 @@
 //! Apps: made, found, changed, removed. [`find`] is where access is decided.
 
-use dozen_api::logs::Hello;
 use dozen_domain::{
     ids::{AppId, CollaboratorId, DomainId},
     name::AppName,
@@ -102,7 +101,6 @@ pub async fn create(context: &Context, owner: &Account, new: New) -> Result<App>
         app: app.id,
         hostname: own_hostname(context, &app.name),
         custom: false,
-        cname: None,
         created_at: now,
         updated_at: now,
     };
@@ -187,11 +185,6 @@ pub async fn destroy(context: &Context, account: &Account, identity: &str) -> Re
     db.commit().await?;
     context.nudge.nudge(app.id);
     Ok(app)
-}
-
-/// The frame that tells the logs role to forget an app.
-pub fn forget_logs(app: AppId) -> Hello {
-    Hello::Remove(app)
 }
 
 /// The host name that every app has.

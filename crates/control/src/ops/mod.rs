@@ -3,11 +3,20 @@
 
 pub mod accounts;
 pub mod apps;
+pub mod authorizations;
+pub mod buildpack_installations;
 pub mod builds;
+pub mod collaborators;
+pub mod config;
+pub mod domains;
+pub mod dynos;
 pub mod environment;
 pub mod error;
+pub mod features;
 pub mod fetch;
+pub mod formation;
 pub mod ledger;
+pub mod log_sessions;
 pub mod output;
 pub mod regions;
 pub mod release_phase;

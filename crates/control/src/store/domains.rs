@@ -17,8 +17,6 @@ pub struct Domain {
     pub hostname: String,
     /// Added by a person; the app's own name below the platform's domain is not.
     pub custom: bool,
-    /// Where the name should point in DNS.
-    pub cname: Option<String>,
     /// When it was added.
     pub created_at: Micros,
     /// When it was last changed.
@@ -31,7 +29,6 @@ fn from_row(row: &SqliteRow) -> Result<Domain> {
         app: column::parse(row, "app")?,
         hostname: row.try_get("hostname")?,
         custom: row.try_get::<String, _>("kind")? == "custom",
-        cname: row.try_get("cname")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
@@ -43,14 +40,13 @@ fn from_row(row: &SqliteRow) -> Result<Domain> {
 /// When some app has it already ([`super::Error::is_taken`]) or the database fails.
 pub async fn insert(db: &mut SqliteConnection, domain: &Domain) -> Result<()> {
     sqlx::query(
-        "INSERT INTO domains (id, app, hostname, kind, cname, created_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO domains (id, app, hostname, kind, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )
     .bind(domain.id.to_string())
     .bind(domain.app.to_string())
     .bind(&domain.hostname)
     .bind(if domain.custom { "custom" } else { "heroku" })
-    .bind(&domain.cname)
     .bind(domain.created_at)
     .bind(domain.updated_at)
     .execute(db)
@@ -88,4 +84,19 @@ pub async fn of_app(db: &mut SqliteConnection, app: AppId) -> Result<Vec<Domain>
 pub async fn delete(db: &mut SqliteConnection, id: DomainId) -> Result<()> {
     sqlx::query("DELETE FROM domains WHERE id = ?1").bind(id.to_string()).execute(db).await?;
     Ok(())
+}
+
+/// Domains of any app that are this name, a wildcard over it, or, when it is a wildcard, below it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn overlapping(db: &mut SqliteConnection, hostname: &str) -> Result<Vec<Domain>> {
+    let plain = hostname.strip_prefix("*.").unwrap_or(hostname);
+    let below = if plain.len() < hostname.len() { format!(".{plain}") } else { String::new() };
+    let query = sqlx::query(
+        "SELECT * FROM domains WHERE hostname = ?1 \
+         OR (substr(hostname, 1, 2) = '*.' AND substr(?1, 1 - length(hostname)) = substr(hostname, 2)) \
+         OR (?2 <> '' AND substr(hostname, -length(?2)) = ?2) ORDER BY hostname = ?1 DESC",
+    );
+    query.bind(hostname).bind(below).fetch_all(db).await?.iter().map(from_row).collect()
 }

@@ -1,0 +1,96 @@
+//! `/apps/{app}/domains`.
+
+use axum::{extract::State, response::IntoResponse};
+use dozen_api::{clock::rfc3339_seconds, platform::domain::Domain as View};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    answer::{Reply, Result},
+    apps,
+    body::Json,
+    member::{Identity, Member},
+    page::{Key, Range, Sort},
+};
+use crate::{
+    ops::{self, Error},
+    state::Context,
+    store::{apps::App, domains::Domain},
+};
+
+const SORTS: &[Sort<Domain>] =
+    &[("id", |one| Key::Text(one.id.to_string())), ("hostname", |one| Key::from(one.hostname.as_str()))];
+
+/// `GET /apps/{app}/domains`
+pub async fn list(State(context): State<Context>, member: Member, range: Range) -> Result<impl IntoResponse> {
+    let all = ops::domains::list(&context, &member.app).await?;
+    Ok(range.page(all, SORTS)?.map(|one| view(&context, &one, &member.app)))
+}
+
+/// `GET /apps/{app}/domains/{domain}`
+pub async fn info(State(context): State<Context>, member: Member, Identity(name): Identity) -> Result {
+    let one = ops::domains::find(&context, &member.app, &name).await?;
+    Ok(Reply::ok(&view(&context, &one, &member.app)))
+}
+
+/// Body of `POST /apps/{app}/domains`.
+#[derive(Debug, Deserialize)]
+pub struct New {
+    hostname: String,
+    sni_endpoint: Option<Value>,
+}
+
+/// `POST /apps/{app}/domains`
+pub async fn create(State(context): State<Context>, member: Member, Json(new): Json<New>) -> Result {
+    certificate(new.sni_endpoint.as_ref())?;
+    let one = ops::domains::add(&context, &member.app, &member.account, &new.hostname).await?;
+    Ok(Reply::created(&view(&context, &one, &member.app)))
+}
+
+/// Body of `PATCH /apps/{app}/domains/{domain}`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Change {
+    sni_endpoint: Option<Value>,
+}
+
+/// `PATCH /apps/{app}/domains/{domain}`
+pub async fn update(
+    State(context): State<Context>,
+    member: Member,
+    Identity(name): Identity,
+    Json(change): Json<Change>,
+) -> Result {
+    certificate(change.sni_endpoint.as_ref())?;
+    let one = ops::domains::find(&context, &member.app, &name).await?;
+    Ok(Reply::ok(&view(&context, &one, &member.app)))
+}
+
+/// `DELETE /apps/{app}/domains/{domain}`
+pub async fn remove(State(context): State<Context>, member: Member, Identity(name): Identity) -> Result {
+    let one = ops::domains::remove(&context, &member.app, &member.account, &name).await?;
+    Ok(Reply::ok(&view(&context, &one, &member.app)))
+}
+
+/// There are no certificates of apps yet, so none can be named.
+fn certificate(wished: Option<&Value>) -> Result<()> {
+    match wished {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(Error::NotFound("sni_endpoint")),
+    }
+}
+
+fn view(context: &Context, one: &Domain, app: &App) -> View {
+    View {
+        acm_status: None,
+        acm_status_reason: None,
+        app: apps::named(app),
+        cname: one.custom.then(|| ops::apps::own_hostname(context, &app.name)),
+        created_at: rfc3339_seconds(one.created_at),
+        hostname: one.hostname.clone(),
+        id: one.id.0,
+        kind: if one.custom { "custom" } else { "heroku" }.to_owned(),
+        sni_endpoint: None,
+        status: "succeeded".to_owned(),
+        updated_at: rfc3339_seconds(one.updated_at),
+    }
+}

@@ -1,0 +1,146 @@
+//! `/apps/{app}/log-sessions`, and the stream that a session's URL leads to (server-sent events).
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use dozen_api::{
+    clock::rfc3339_seconds, log_session::open_session, logs::Sent, platform::log_session::LogSession as View,
+};
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    answer::{Reply, Result},
+    body::Json,
+    member::Member,
+};
+use crate::{
+    ops::{self, log_sessions::New},
+    state::Context,
+};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const KEEP_ALIVE: Duration = Duration::from_secs(15); // proxies and the client's 60 s of silence
+const PIECE: usize = 16 << 10; // bytes of lines that are sent together
+
+/// `POST /apps/{app}/log-sessions`
+pub async fn create(State(context): State<Context>, member: Member, Json(new): Json<New>) -> Result {
+    let opened = ops::log_sessions::create(&context, &member.app, &member.account, new)?;
+    let created_at = rfc3339_seconds(opened.created_at);
+    let view =
+        View { created_at: created_at.clone(), id: opened.id.0, logplex_url: opened.url, updated_at: created_at };
+    Ok(Reply::created(&view))
+}
+
+/// Query of a session's URL.
+#[derive(Debug, Deserialize)]
+pub struct Ticket {
+    #[serde(default)]
+    token: String,
+}
+
+/// `GET /logs/stream`: the URL carries its secret, so there are no credentials.
+pub async fn stream(
+    State(context): State<Context>,
+    Query(ticket): Query<Ticket>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let after = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
+    let session = ops::log_sessions::redeem(&context, &ticket.token, after).await?;
+    let tail = session.tail;
+    let lines = open_session(context.settings.data_dir.join("run/logs.sock"), session);
+    let mut response = Body::from_stream(events(lines, tail)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+/// Lines as events. Without `tail` the first thing said is `retry: 1`: the official client then leaves at once when the
+/// stream ends, in place of waiting three seconds for a reconnect that it does not make.
+fn events(
+    lines: impl Stream<Item = std::io::Result<Sent>> + Send + 'static,
+    tail: bool,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    let first = Bytes::from_static(if tail { b": hello\n\n" } else { b"retry: 1\n\n" });
+    // Lines that are ready together go out together.
+    let lines = Box::pin(lines.ready_chunks(128));
+    let rest = stream::unfold(Some(lines), |lines| async move {
+        let mut lines = lines?;
+        let Ok(next) = timeout_at(Instant::now() + KEEP_ALIVE, lines.next()).await else {
+            return Some((Ok(Bytes::from_static(b": keep-alive\n\n")), Some(lines)));
+        };
+        let mut piece = Vec::with_capacity(PIECE);
+        for sent in next? {
+            match sent {
+                Ok(Sent::Line { sequence, text }) => event(&mut piece, sequence, &text),
+                Ok(Sent::Caught) => {}
+                Err(error) => return Some((Err(error), None)),
+            }
+        }
+        Some((Ok(piece.into()), Some(lines)))
+    });
+    stream::once(async move { Ok(first) }).chain(rest.filter(|piece| {
+        let empty = matches!(piece, Ok(bytes) if bytes.is_empty());
+        std::future::ready(!empty)
+    }))
+}
+
+/// One event. A bare carriage return would end the line, and with it smuggle fields in.
+fn event(piece: &mut Vec<u8>, sequence: u64, text: &str) {
+    piece.extend_from_slice(format!("id: {sequence}\n").as_bytes());
+    for line in text.split(['\r', '\n']).filter(|line| !line.is_empty()) {
+        piece.extend_from_slice(b"data: ");
+        piece.extend_from_slice(line.as_bytes());
+        piece.push(b'\n');
+    }
+    piece.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn text(sent: Vec<Sent>, tail: bool) -> String {
+        let pieces: Vec<_> = events(stream::iter(sent.into_iter().map(Ok)), tail).collect().await;
+        let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.expect("a piece")).collect();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    fn line(sequence: u64, text: &str) -> Sent {
+        Sent::Line { sequence, text: text.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn history_is_events_with_ids_and_the_client_leaves_at_once() {
+        let sent = vec![line(7, "2026 app[web.1]: one"), line(9, "two"), Sent::Caught];
+        let expected = "retry: 1\n\nid: 7\ndata: 2026 app[web.1]: one\n\nid: 9\ndata: two\n\n";
+        assert_eq!(text(sent, false).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_tail_keeps_the_clients_own_retry() {
+        assert_eq!(text(vec![Sent::Caught, line(1, "x")], true).await, ": hello\n\nid: 1\ndata: x\n\n");
+    }
+
+    #[tokio::test]
+    async fn a_line_cannot_smuggle_in_another_event() {
+        let answer = text(vec![line(1, "progress\rid: 99\r\revent: x")], true).await;
+        assert_eq!(answer, ": hello\n\nid: 1\ndata: progress\ndata: id: 99\ndata: event: x\n\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_comments() {
+        let mut events = Box::pin(events(stream::pending(), true));
+        assert_eq!(events.next().await.expect("one").expect("bytes"), ": hello\n\n");
+        assert_eq!(events.next().await.expect("one").expect("bytes"), ": keep-alive\n\n");
+        assert_eq!(events.next().await.expect("one").expect("bytes"), ": keep-alive\n\n");
+    }
+}

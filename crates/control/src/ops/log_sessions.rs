@@ -1,0 +1,113 @@
+//! Log sessions: a URL from which an app's lines stream to whoever has it.
+//!
+//! The URL carries its own secret (a ticket) and nothing is stored, so it is good before and after a restart. It must
+//! be opened within the limit `log_session_seconds`; a client that goes on after a line it has seen may come back for a
+//! day, because the official client reconnects to the same URL for as long as a tail is open.
+
+use dozen_api::{clock::Micros, logs};
+use dozen_domain::ids::{AccountId, AppId, LogSessionId};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Result};
+use crate::{
+    auth::ticket,
+    state::Context,
+    store::{self, accounts::Account, apps::App},
+};
+
+const PURPOSE: &str = "log-session";
+const SECOND: Micros = 1_000_000; // microseconds
+const DAY: Micros = 24 * 3600 * SECOND;
+
+/// A log session as clients ask for it.
+#[derive(Debug, Default, Deserialize)]
+pub struct New {
+    /// Exact name (`web.1`) or process type (`web`).
+    pub dyno: Option<String>,
+    /// The same, in the schema's words.
+    pub dyno_name: Option<String>,
+    /// A process type, in the schema's words.
+    #[serde(rename = "type")]
+    pub process_type: Option<String>,
+    /// Lines of history; 100 when missing, as on Heroku.
+    pub lines: Option<i64>,
+    /// `app` or `heroku`.
+    pub source: Option<String>,
+    /// Go on with new lines.
+    pub tail: Option<bool>,
+}
+
+/// What a log session's ticket grants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Grant {
+    app: AppId,
+    account: AccountId,
+    source: Option<logs::Source>,
+    process: Option<String>,
+    lines: u64,
+    tail: bool,
+    open_until: Micros,
+}
+
+/// A new session's id and URL.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its id.
+    pub id: LogSessionId,
+    /// Where it streams from.
+    pub url: String,
+    /// When it was made.
+    pub created_at: Micros,
+}
+
+/// Makes a session's URL.
+///
+/// # Errors
+/// When the source does not exist.
+pub fn create(context: &Context, app: &App, account: &Account, new: New) -> Result<Opened> {
+    const LINES: i64 = 100; // of history when nothing is said (platform API reference, log session)
+    let source = match new.source.as_deref() {
+        None | Some("") => None,
+        Some("app") => Some(logs::Source::App),
+        Some("heroku") => Some(logs::Source::Heroku),
+        Some(other) => return Err(Error::Invalid(format!("There is no log source {other}. Sources: app, heroku."))),
+    };
+    let now = context.now();
+    let lines = u64::try_from(new.lines.unwrap_or(LINES)).unwrap_or(0).min(context.limits().log_history_lines);
+    let seconds = i64::try_from(context.limits().log_session_seconds).unwrap_or(i64::MAX);
+    let grant = Grant {
+        app: app.id,
+        account: account.id,
+        source,
+        process: new.dyno.or(new.dyno_name).or(new.process_type).filter(|process| !process.is_empty()),
+        lines,
+        tail: new.tail.unwrap_or(false),
+        open_until: now.saturating_add(seconds.saturating_mul(SECOND)),
+    };
+    let token = ticket::issue(&context.keys.ticket, PURPOSE, grant.open_until.saturating_add(DAY), &grant);
+    let url = format!("{}/logs/stream?token={token}", context.settings.api_url);
+    Ok(Opened { id: LogSessionId::random(), url, created_at: now })
+}
+
+/// What a session's URL may read. `after` is the number of the last line that the client has.
+///
+/// # Errors
+/// When the URL is not valid, too old, or its account has lost the app.
+pub async fn redeem(context: &Context, token: &str, after: Option<u64>) -> Result<logs::Session> {
+    let now = context.now();
+    let refused = |_| Error::NotFound("session");
+    let grant: Grant = ticket::redeem(&context.keys.ticket, PURPOSE, now, token).map_err(refused)?;
+    if grant.open_until <= now && after.is_none() {
+        return Err(Error::NotFound("session"));
+    }
+    let role = store::collaborators::role_of(&mut *context.store.read().await?, grant.app, grant.account).await?;
+    role.ok_or(Error::NotFound("session"))?;
+    Ok(logs::Session {
+        app: grant.app,
+        source: grant.source,
+        process: grant.process,
+        lines: grant.lines,
+        tail: grant.tail,
+        after,
+    })
+}
