@@ -148,6 +148,12 @@ impl Sender {
         self.queue.push(line);
     }
 
+    /// Waits until the logs role has stored all lines queued so far: for a role that is about to end. It waits for
+    /// ever while the logs role is away, so give it a limit.
+    pub async fn flushed(&self) {
+        self.queue.flushed().await;
+    }
+
     /// A sender that keeps lines for a test to look at.
     pub fn memory() -> (Self, Memory) {
         let queue = std::sync::Arc::new(sender::Queue::new(usize::MAX));
@@ -170,7 +176,9 @@ pub struct Memory {
 impl Memory {
     /// Takes the lines given so far.
     pub fn take(&self) -> Vec<Line> {
-        self.queue.drain(usize::MAX)
+        let lines = self.queue.drain(usize::MAX);
+        self.queue.settle();
+        lines
     }
 }
 
@@ -198,17 +206,20 @@ mod sender {
     struct Waiting {
         lines: VecDeque<Line>,
         dropped: HashMap<AppId, (u64, clock::Micros)>,
+        /// Lines were taken and are not stored yet.
+        sending: bool,
     }
 
     pub(super) struct Queue {
         waiting: Mutex<Waiting>,
         capacity: usize,
         nudge: Notify,
+        settled: Notify,
     }
 
     impl Queue {
         pub(super) fn new(capacity: usize) -> Self {
-            Self { waiting: Mutex::default(), capacity, nudge: Notify::new() }
+            Self { waiting: Mutex::default(), capacity, nudge: Notify::new(), settled: Notify::new() }
         }
 
         pub(super) fn push(&self, line: Line) {
@@ -231,7 +242,28 @@ mod sender {
                 let text = format!("Error {}: {count} messages dropped since {since}.", Code::L12);
                 lines.push(Line { app, at: clock::now(), source: Source::Heroku, process: "logplex".to_owned(), text });
             }
+            waiting.sending |= !lines.is_empty();
             lines
+        }
+
+        /// Notes that the lines taken last are stored.
+        pub(super) fn settle(&self) {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).sending = false;
+            self.settled.notify_waiters();
+        }
+
+        pub(super) async fn flushed(&self) {
+            loop {
+                let mut settled = std::pin::pin!(self.settled.notified());
+                settled.as_mut().enable();
+                {
+                    let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                    if waiting.lines.is_empty() && !waiting.sending {
+                        return;
+                    }
+                }
+                settled.await;
+            }
         }
     }
 
@@ -274,6 +306,7 @@ mod sender {
                 return Ok(());
             }
             *unstored = None;
+            queue.settle();
         }
     }
 

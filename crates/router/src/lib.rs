@@ -31,6 +31,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use dozen_api::logs;
@@ -45,6 +46,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::table::Table;
+
+/// How long the router's end waits for its last access lines to be stored.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What the router is given.
 #[derive(Debug)]
@@ -165,6 +169,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         router.cutting.store(true, Ordering::Relaxed);
         router.cut.cancel();
         router.tasks.wait().await;
+    }
+    // The last lines are not to die with this process; the logs role may well be gone already.
+    if timeout(LAST_LINES, router.logs.flushed()).await.is_err() {
+        tracing::warn!("the last access lines could not be handed over");
     }
     end.cancel();
     background.close();

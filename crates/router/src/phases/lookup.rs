@@ -23,9 +23,10 @@ pub(crate) async fn run(exchange: &mut Exchange, accepted: Result<(), Error>) ->
         let wait = millis(router.limits.router_table_wait_ms);
         timeout(wait, router.table.ready()).await.map_err(|_elapsed| Error::router(Kind::NoTable))?;
     }
-    let app = router.table.find(&exchange.host).ok_or(Error::client(Kind::NoSuchApp))?;
-    exchange.app = Some(app.clone());
+    let app = router.table.find(&exchange.host);
+    exchange.app.clone_from(&app);
     accepted?;
+    let app = app.ok_or(Error::client(Kind::NoSuchApp))?;
     if exchange.client.excess {
         return Err(Error::client(Kind::Connections));
     }
