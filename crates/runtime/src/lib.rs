@@ -6,6 +6,8 @@
 //! * [`shim`]: the process that owns one dyno, with [`sandbox`], the container it makes, and [`cgroup`], its limits.
 
 pub mod artefacts;
+pub mod builds;
+pub mod engine;
 pub mod network;
 pub mod cgroup;
 pub mod sandbox;

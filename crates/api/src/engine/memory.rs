@@ -408,6 +408,13 @@ impl Engine for Memory {
         dynos
     }
 
+    fn apps(&self) -> Vec<AppId> {
+        let mut apps: Vec<AppId> = self.inner().dynos.values().map(|entry| entry.dyno.app).collect();
+        apps.sort_unstable();
+        apps.dedup();
+        apps
+    }
+
     fn watch(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }

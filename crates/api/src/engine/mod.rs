@@ -223,6 +223,9 @@ pub trait Engine: Send + Sync + 'static {
     /// replacement is under way.
     fn dynos(&self, app: AppId) -> Vec<Dyno>;
 
+    /// Apps that have dynos, so that those of apps that are gone can be removed after [`Engine::adopt`].
+    fn apps(&self) -> Vec<AppId>;
+
     /// Changes from now on. A receiver that lags must read [`Engine::dynos`] again.
     fn watch(&self) -> broadcast::Receiver<Event>;
 

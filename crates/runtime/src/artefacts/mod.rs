@@ -33,6 +33,7 @@ use dozen_domain::{
 use serde::{Deserialize, Serialize};
 
 pub use owner::Owners;
+pub(crate) use tree::remove_tree;
 
 /// What the store could not do.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,446 @@
+//! One dyno in the engine's list, and what its shim's events make of it.
+//!
+//! Events may come twice: a shim tells all of them again to each new connection. What has been told in the log is
+//! noted in the dyno's directory, so that a restart of control says nothing a second time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use dozen_api::{
+    clock::Micros,
+    engine::Dyno,
+    shim::{Command, Event, Record},
+};
+use dozen_domain::{
+    dyno::{Exit, State},
+    limits::Limits,
+    plan::{Life, Present, crashes_after, retry_at},
+};
+use tokio::sync::{mpsc, watch};
+
+use super::say;
+
+/// File in a dyno's directory with one word for each thing that was told.
+const TOLD: &str = "told";
+/// The word in it when a replacement was asked for.
+const REPLACE: &str = "replace";
+
+/// What a dyno is for; kept in its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Part of the formation.
+    Formation,
+    /// Runs one command once.
+    OneOff,
+}
+
+/// Keys of [`Record::engine`].
+pub(crate) mod key {
+    /// `formation`, `one_off` or `build`.
+    pub(crate) const KIND: &str = "kind";
+    /// Crashes in a row before this start.
+    pub(crate) const CRASHES: &str = "crashes";
+    /// Number of its address.
+    pub(crate) const LEASE: &str = "lease";
+    /// Microseconds since 1970 at which a one-off is stopped.
+    pub(crate) const STOP_AT: &str = "stop_at";
+    /// Seconds to bind the port.
+    pub(crate) const BOOT_SECONDS: &str = "boot_seconds";
+}
+
+/// Words of [`key::KIND`].
+pub(crate) mod kind {
+    pub(crate) const FORMATION: &str = "formation";
+    pub(crate) const ONE_OFF: &str = "one_off";
+    pub(crate) const BUILD: &str = "build";
+}
+
+/// What an event did.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Change {
+    /// Lines for the log, with the time of the event.
+    pub(super) lines: Vec<String>,
+    /// The state changed.
+    pub(super) changed: bool,
+    /// The process is gone.
+    pub(super) ended: Option<Exit>,
+    /// It left the list.
+    pub(super) removed: bool,
+}
+
+/// One dyno.
+pub(super) struct Entry {
+    pub(super) dyno: Dyno,
+    pub(super) kind: Kind,
+    /// Crashes in a row before this start.
+    pub(super) crashes: u32,
+    /// Its replacement was asked for.
+    pub(super) replace: bool,
+    /// It was asked to stop; the signal may still wait for the gate or for the shim.
+    pub(super) leaving: bool,
+    /// The word of its state as people read it, where that differs from the state's.
+    pub(super) shown: Option<&'static str>,
+    /// Where to send commands, once the shim is there.
+    pub(super) commands: Option<mpsc::Sender<Command>>,
+    /// How it ended.
+    pub(super) exit: watch::Sender<Option<Exit>>,
+    /// When a one-off is stopped.
+    pub(super) stop_at: Option<Micros>,
+    up_at: Option<Micros>,
+    boot_seconds: u64,
+    boot_timed_out: bool,
+    told: BTreeSet<String>,
+    directory: PathBuf,
+}
+
+impl Entry {
+    /// A dyno that is about to be started.
+    pub(super) fn new(dyno: Dyno, kind: Kind, crashes: u32, boot_seconds: u64, directory: PathBuf) -> Self {
+        Self {
+            dyno,
+            kind,
+            crashes,
+            replace: false,
+            leaving: false,
+            shown: None,
+            commands: None,
+            exit: watch::channel(None).0,
+            stop_at: None,
+            up_at: None,
+            boot_seconds,
+            boot_timed_out: false,
+            told: BTreeSet::new(),
+            directory,
+        }
+    }
+
+    /// A dyno that was found; `None` when it is none of the engine's.
+    pub(super) fn found(record: &Record, directory: PathBuf) -> Option<Self> {
+        let number = |key: &str| record.engine.get(key).and_then(|text| text.parse::<i64>().ok());
+        let kind = match record.engine.get(key::KIND).map(String::as_str) {
+            Some(kind::FORMATION) => Kind::Formation,
+            Some(kind::ONE_OFF) => Kind::OneOff,
+            _ => return None,
+        };
+        let dyno = Dyno {
+            id: record.dyno,
+            app: record.app,
+            name: record.name.clone(),
+            version: record.version,
+            command: record.command.clone(),
+            size: record.size,
+            created_at: record.created_at,
+            state: State::Starting { since: record.created_at },
+        };
+        let crashes = number(key::CRASHES).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+        let boot = number(key::BOOT_SECONDS).and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+        let mut entry = Self::new(dyno, kind, crashes, boot, directory);
+        entry.stop_at = number(key::STOP_AT);
+        let told = fs::read_to_string(entry.directory.join(TOLD)).unwrap_or_default();
+        entry.told = told.lines().map(str::to_owned).collect();
+        entry.replace = entry.told.contains(REPLACE);
+        Some(entry)
+    }
+
+    /// What its record keeps for [`Entry::found`].
+    pub(super) fn record(&self, lease: Option<u16>) -> BTreeMap<String, String> {
+        let kind = match self.kind {
+            Kind::Formation => kind::FORMATION,
+            Kind::OneOff => kind::ONE_OFF,
+        };
+        let mut engine = BTreeMap::from([
+            (key::KIND.to_owned(), kind.to_owned()),
+            (key::CRASHES.to_owned(), self.crashes.to_string()),
+            (key::BOOT_SECONDS.to_owned(), self.boot_seconds.to_string()),
+        ]);
+        engine.extend(lease.map(|number| (key::LEASE.to_owned(), number.to_string())));
+        engine.extend(self.stop_at.map(|at| (key::STOP_AT.to_owned(), at.to_string())));
+        engine
+    }
+
+    pub(super) fn is_web(&self) -> bool {
+        self.kind == Kind::Formation && self.dyno.name.process_type().is_web()
+    }
+
+    /// As the planner sees it; one-offs are none of its business.
+    pub(super) fn present(&self) -> Option<Present> {
+        let life = match self.dyno.state {
+            _ if self.kind == Kind::OneOff => return None,
+            State::Starting { .. } | State::Up { .. } if self.leaving => Life::Stopping,
+            State::Starting { .. } => Life::Starting,
+            State::Up { .. } => Life::Up,
+            State::Stopping { .. } => Life::Stopping,
+            State::Crashed { retry_at, crashes, .. } => Life::Crashed { retry_at, crashes },
+            State::Down { .. } | State::Complete { .. } => return None,
+        };
+        Some(Present {
+            dyno: self.dyno.id,
+            name: self.dyno.name.clone(),
+            version: self.dyno.version,
+            command: self.dyno.command.clone(),
+            size: self.dyno.size,
+            created_at: self.dyno.created_at,
+            life,
+            replace: self.replace,
+        })
+    }
+
+    /// The word of the present state for the log.
+    pub(super) fn word(&self) -> &'static str {
+        self.shown.unwrap_or_else(|| self.dyno.state.word())
+    }
+
+    /// Sends a command if there is a shim to take it; the queue holds more than there are commands to send.
+    pub(super) fn command(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.try_send(command);
+        }
+    }
+
+    /// Somebody wants another dyno in its place; that is noted, for it may take until the other is up.
+    pub(super) fn ask_replacement(&mut self) {
+        self.replace = true;
+        self.tell(REPLACE);
+    }
+
+    /// Notes that something is being told; says whether it was not before.
+    fn tell(&mut self, word: &str) -> bool {
+        if !self.told.insert(word.to_owned()) {
+            return false;
+        }
+        note(&self.directory, word);
+        true
+    }
+
+    /// What an event of its shim makes of it: the one place where a dyno's state follows from its process.
+    pub(super) fn take(&mut self, event: &Event, limits: &Limits) -> Change {
+        let mut change = Change::default();
+        let before = self.word();
+        match event {
+            Event::Started { at, .. } => {
+                if !self.is_web() {
+                    self.up(*at, Vec::new(), &mut change);
+                }
+            }
+            Event::Bound { at, addresses } => self.up(*at, addresses.clone(), &mut change),
+            Event::BootTimeout { .. } => {
+                self.boot_timed_out = true;
+                if self.tell("boot_timeout") {
+                    change.lines = vec![say::boot_timeout(self.boot_seconds), say::KILLING.to_owned()];
+                }
+            }
+            Event::Stopping { at } => {
+                if !self.boot_timed_out && self.tell("stopping") {
+                    change.lines.push(say::STOPPING.to_owned());
+                }
+                if matches!(self.dyno.state, State::Starting { .. } | State::Up { .. }) {
+                    self.stopping(*at);
+                    change.changed = true;
+                }
+            }
+            Event::StopTimeout { .. } => {
+                if self.tell("stop_timeout") {
+                    change.lines = vec![say::exit_timeout(limits.stop_seconds), say::KILLING.to_owned()];
+                }
+            }
+            Event::OutOfMemory { .. } => {
+                if self.tell("memory") {
+                    change.lines = say::memory(self.dyno.size.quota().memory).to_vec();
+                }
+            }
+            Event::Exited { at, exit } if self.dyno.state.is_live() => {
+                let on_purpose = matches!(self.dyno.state, State::Stopping { .. }) && !self.boot_timed_out;
+                let told = !self.tell("exited");
+                if !told {
+                    change.lines.push(say::exited(exit.status()));
+                }
+                self.end(*at, *exit, on_purpose, limits);
+                change.changed = true;
+                change.ended = Some(*exit);
+                change.removed = !matches!(self.dyno.state, State::Crashed { .. });
+                // A formation's dyno that went on purpose was said to go when it was told to.
+                if !told && !matches!(self.dyno.state, State::Down { .. }) {
+                    change.lines.push(say::changed(before, self.dyno.state.word()));
+                }
+            }
+            Event::Failed { .. } | Event::Exited { .. } => {}
+        }
+        change
+    }
+
+    fn up(&mut self, at: Micros, addresses: Vec<std::net::SocketAddr>, change: &mut Change) {
+        self.up_at = Some(at);
+        if !matches!(self.dyno.state, State::Starting { .. }) {
+            return;
+        }
+        self.dyno.state = State::Up { since: at, addresses };
+        change.changed = true;
+        if self.tell("up") {
+            change.lines.push(say::changed("starting", "up"));
+        }
+    }
+
+    /// It is on its way out.
+    pub(super) fn stopping(&mut self, at: Micros) {
+        self.shown = self.shown.or(Some(self.dyno.state.word()));
+        self.dyno.state = State::Stopping { since: at };
+    }
+
+    fn end(&mut self, at: Micros, exit: Exit, on_purpose: bool, limits: &Limits) {
+        self.dyno.state = match self.kind {
+            Kind::OneOff => State::Complete { since: at, exit },
+            Kind::Formation if on_purpose => State::Down { since: at },
+            Kind::Formation => {
+                let crashes = crashes_after(self.crashes, self.up_at.map(|up_at| at - up_at), limits);
+                State::Crashed { since: at, retry_at: retry_at(at, crashes, limits), crashes }
+            }
+        };
+        self.shown = None;
+        self.exit.send_replace(Some(exit));
+    }
+
+    /// It could not be started.
+    pub(super) fn not_started(&mut self, at: Micros, limits: &Limits) -> String {
+        let before = self.word();
+        self.end(at, Exit::Code(1), false, limits);
+        say::changed(before, self.dyno.state.word())
+    }
+}
+
+fn note(directory: &Path, word: &str) {
+    let file = fs::File::options().append(true).create(true).open(directory.join(TOLD));
+    // Without the note a restart of control may say the line again; nothing worse.
+    let _ = file.and_then(|mut file| file.write_all(format!("{word}\n").as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use dozen_domain::{ids::AppId, ids::DynoId, release::Version, size::Size};
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn entry(name: &str, kind: Kind, directory: &Path) -> Entry {
+        let dyno = Dyno {
+            id: DynoId::random(),
+            app: AppId::random(),
+            name: name.parse().expect("a name"),
+            version: Version(1),
+            command: "serve".to_owned(),
+            size: Size::Basic,
+            created_at: 0,
+            state: State::Starting { since: 0 },
+        };
+        Entry::new(dyno, kind, 0, 60, directory.to_owned())
+    }
+
+    fn run(entry: &mut Entry, events: &[Event]) -> Vec<String> {
+        events.iter().flat_map(|event| entry.take(event, &Limits::default()).lines).collect()
+    }
+
+    fn bound(at: i64) -> Event {
+        Event::Bound { at, addresses: vec![([127, 0, 0, 1], 80).into()] }
+    }
+
+    #[test]
+    fn a_web_dyno_is_up_when_bound_and_crashes_when_it_exits() {
+        let here = tempfile::tempdir().expect("a directory");
+        let mut web = entry("web.1", Kind::Formation, here.path());
+        let started = Event::Started { at: 1, pid: 7 };
+        assert_eq!(run(&mut web, std::slice::from_ref(&started)), Vec::<String>::new());
+        assert_eq!(run(&mut web, &[bound(2), started, bound(2)]), ["State changed from starting to up"]);
+        let exited = Event::Exited { at: 5, exit: Exit::Code(0) };
+        assert_eq!(
+            run(&mut web, &[exited.clone(), exited]),
+            ["Process exited with status 0", "State changed from up to crashed"]
+        );
+        assert_eq!(web.dyno.state, State::Crashed { since: 5, retry_at: 5, crashes: 1 });
+    }
+
+    #[test]
+    fn a_stop_ends_in_down_and_a_late_one_is_told() {
+        let here = tempfile::tempdir().expect("a directory");
+        let mut worker = entry("worker.1", Kind::Formation, here.path());
+        let events = [
+            Event::Started { at: 1, pid: 7 },
+            Event::Stopping { at: 2 },
+            Event::StopTimeout { at: 3 },
+            Event::Exited { at: 4, exit: Exit::Signal(9) },
+        ];
+        assert_eq!(
+            run(&mut worker, &events),
+            [
+                "State changed from starting to up",
+                "Stopping all processes with SIGTERM",
+                "Error R12 (Exit timeout) -> Process failed to exit within 30 seconds of SIGTERM",
+                "Stopping process with SIGKILL",
+                "Process exited with status 137",
+            ]
+        );
+        assert_eq!(worker.dyno.state, State::Down { since: 4 });
+    }
+
+    #[test]
+    fn a_boot_timeout_is_a_crash() {
+        let here = tempfile::tempdir().expect("a directory");
+        let mut web = entry("web.1", Kind::Formation, here.path());
+        let events = [
+            Event::Started { at: 1, pid: 7 },
+            Event::BootTimeout { at: 2 },
+            Event::Stopping { at: 2 },
+            Event::Exited { at: 3, exit: Exit::Signal(9) },
+        ];
+        assert_eq!(
+            run(&mut web, &events),
+            [
+                "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 60 seconds of launch",
+                "Stopping process with SIGKILL",
+                "Process exited with status 137",
+                "State changed from starting to crashed",
+            ]
+        );
+    }
+
+    #[test]
+    fn found_again_it_is_as_it_was_and_says_nothing_twice() {
+        let here = tempfile::tempdir().expect("a directory");
+        let mut first = entry("worker.1", Kind::Formation, here.path());
+        first.crashes = 3;
+        let events = [Event::Started { at: 1, pid: 7 }, Event::Exited { at: 2 * SECOND, exit: Exit::Code(1) }];
+        assert_eq!(run(&mut first, &events).len(), 3);
+        let record = Record {
+            dyno: first.dyno.id,
+            app: first.dyno.app,
+            name: first.dyno.name.clone(),
+            size: first.dyno.size,
+            version: first.dyno.version,
+            command: first.dyno.command.clone(),
+            created_at: 0,
+            logged: true,
+            engine: first.record(Some(4)),
+        };
+        let mut second = Entry::found(&record, here.path().to_owned()).expect("an entry");
+        assert_eq!(run(&mut second, &events), Vec::<String>::new());
+        assert_eq!(second.dyno, first.dyno);
+        assert!(matches!(second.dyno.state, State::Crashed { crashes: 4, .. }));
+        let build = Record { engine: BTreeMap::from([("kind".to_owned(), "build".to_owned())]), ..record };
+        assert!(Entry::found(&build, here.path().to_owned()).is_none());
+    }
+
+    #[test]
+    fn a_one_off_is_complete_however_it_ends() {
+        let here = tempfile::tempdir().expect("a directory");
+        let mut one_off = entry("run.1234", Kind::OneOff, here.path());
+        let events = [Event::Started { at: 1, pid: 7 }, Event::Exited { at: 2, exit: Exit::Code(3) }];
+        assert_eq!(
+            run(&mut one_off, &events),
+            ["State changed from starting to up", "Process exited with status 3", "State changed from up to complete",]
+        );
+        assert_eq!(*one_off.exit.borrow(), Some(Exit::Code(3)));
+    }
+}

@@ -1,0 +1,179 @@
+//! Connections to shims: control's own, one for each dyno, and those for attached clients and readers of output.
+
+use std::{io, path::Path, time::Duration};
+
+use dozen_api::{
+    engine::Attached,
+    frame,
+    shim::{Command, Event, Hello, Output},
+    socket,
+};
+use dozen_domain::ids::DynoId;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+};
+
+use super::host;
+
+/// A shim tells its present state at once; silence of this length is the end of that.
+const SETTLE: Duration = Duration::from_millis(30);
+/// How long a shim whose connection broke is given to take another.
+const RETRY: Duration = Duration::from_millis(200);
+/// Commands that wait for a shim at most; there are three kinds and each is sent once or twice.
+const COMMANDS: usize = 16;
+/// Bytes of output on the way to a reader.
+const PIPE: usize = 64 << 10;
+
+/// What comes from a shim.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Something happened to its dyno.
+    Event(Event),
+    /// The shim is gone.
+    Lost,
+}
+
+/// A connection on which the present state has been read.
+pub(crate) struct Found {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    /// What has happened so far, oldest first.
+    pub(crate) events: Vec<Event>,
+}
+
+async fn connect(directory: &Path) -> io::Result<UnixStream> {
+    let mut stream = socket::connect(&host::socket(directory)).await?;
+    frame::write(&mut stream, &Hello::Control).await?;
+    Ok(stream)
+}
+
+/// Connects to a shim that was running before this process, and reads its present state.
+pub(crate) async fn find(directory: &Path) -> io::Result<Found> {
+    let (reader, writer) = connect(directory).await?.into_split();
+    let mut found = Found { reader: BufReader::new(reader), writer, events: Vec::new() };
+    while let Ok(buffered) = tokio::time::timeout(SETTLE, found.reader.fill_buf()).await {
+        if buffered?.is_empty() {
+            break;
+        }
+        let event = frame::read(&mut found.reader).await?;
+        found.events.extend(event);
+    }
+    if found.events.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "the shim says nothing of its dyno"));
+    }
+    Ok(found)
+}
+
+/// Keeps a connection to a dyno's shim; what comes goes to `heard`. Ends when the shim is gone or the sender returned
+/// is dropped.
+pub(crate) fn keep<M, F>(
+    directory: std::path::PathBuf,
+    dyno: DynoId,
+    found: Option<Found>,
+    to: mpsc::Sender<M>,
+    heard: F,
+) -> mpsc::Sender<Command>
+where
+    M: Send + 'static,
+    F: Fn(DynoId, Heard) -> M + Send + Sync + 'static,
+{
+    let (commands, mut wanted) = mpsc::channel(COMMANDS);
+    tokio::spawn(async move {
+        let mut halves = found.map(|found| (found.reader, found.writer));
+        loop {
+            let Some((mut reader, mut writer)) = (match halves.take() {
+                Some(halves) => Some(halves),
+                None => connect_again(&directory).await,
+            }) else {
+                let _ = to.send(heard(dyno, Heard::Lost)).await;
+                return;
+            };
+            let read = async {
+                while let Ok(Some(event)) = frame::read(&mut reader).await {
+                    if to.send(heard(dyno, Heard::Event(event))).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::pin!(read);
+            loop {
+                tokio::select! {
+                    () = &mut read => break,
+                    command = wanted.recv() => {
+                        let Some(command) = command else { return };
+                        if frame::write(&mut writer, &command).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    });
+    commands
+}
+
+async fn connect_again(directory: &Path) -> Option<(BufReader<OwnedReadHalf>, OwnedWriteHalf)> {
+    let split = |stream: UnixStream| {
+        let (reader, writer) = stream.into_split();
+        (BufReader::new(reader), writer)
+    };
+    if let Ok(stream) = connect(directory).await {
+        return Some(split(stream));
+    }
+    tokio::time::sleep(RETRY).await;
+    connect(directory).await.ok().map(split)
+}
+
+/// Opens both directions of a dyno.
+pub(crate) async fn attach(directory: &Path) -> io::Result<Attached> {
+    let mut stream = socket::connect(&host::socket(directory)).await?;
+    frame::write(&mut stream, &Hello::Attach).await?;
+    let (output, input) = stream.into_split();
+    Ok(Attached { input: Box::new(input), output: Box::new(output) })
+}
+
+/// Reads frames of output, from the beginning.
+pub(crate) struct Reading {
+    stream: UnixStream,
+    ack: bool,
+}
+
+impl Reading {
+    /// `ack`: this reader stores what it reads, the shim need not keep it.
+    pub(crate) async fn open(directory: &Path, ack: bool) -> io::Result<Self> {
+        let mut stream = socket::connect(&host::socket(directory)).await?;
+        frame::write(&mut stream, &Hello::Output { from: 0, ack }).await?;
+        Ok(Self { stream, ack })
+    }
+
+    /// The next piece; `None` at the end of the dyno or its shim.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Output>> {
+        let Some(bytes) = frame::read_bytes(&mut self.stream).await? else { return Ok(None) };
+        let piece = Output::decode(&bytes).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        if self.ack {
+            let stored = piece.offset + piece.bytes.len() as u64;
+            // A shim that is gone does not mind that nobody thanks it.
+            let _ = frame::write(&mut self.stream, &stored).await;
+        }
+        Ok(if piece.bytes.is_empty() { None } else { Some(piece) })
+    }
+}
+
+/// A dyno's output as plain bytes.
+pub(crate) async fn output(directory: &Path) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+    let mut reading = Reading::open(directory, false).await?;
+    let (mut ours, theirs) = tokio::io::duplex(PIPE);
+    tokio::spawn(async move {
+        while let Ok(Some(piece)) = reading.next().await {
+            if ours.write_all(&piece.bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Box::new(theirs))
+}
