@@ -210,9 +210,7 @@ impl Error {
             }
             (Kind::ClosedEarly, _) => coded(Code::H13),
             (Kind::Closed, _) => Verdict { sock: Some("backend"), ..coded(Code::H18) },
-            (Kind::Idle, Client) => {
-                Verdict { severity: Warning, status: Some(499), sock: Some("client"), ..coded(Code::H28) }
-            }
+            (Kind::Idle, Client) => Verdict { severity: Warning, status: Some(499), ..coded(Code::H28) },
             (Kind::Idle, _) => coded(Code::H15),
             (Kind::Restricted(restriction), _) => {
                 let detail = match restriction {
