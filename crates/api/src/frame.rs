@@ -97,10 +97,12 @@ pub fn read_blocking<R: Read, T: DeserializeOwned>(from: &mut R) -> io::Result<O
     let mut length = [0; 4];
     let mut have = 0;
     while have < 4 {
-        match from.read(&mut length[have..])? {
-            0 if have == 0 => return Ok(None),
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => have += n,
+        match from.read(&mut length[have..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(0) if have == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => have += n,
         }
     }
     let length = u32::from_le_bytes(length) as usize;

@@ -17,7 +17,7 @@ use std::{
 };
 
 use dozen_api::shim::{Network, Spec};
-use rustix::{process::Signal, pty::OpenptFlags, thread::UnshareFlags};
+use rustix::{pty::OpenptFlags, thread::UnshareFlags};
 
 use super::{
     channel::{End, Message},
@@ -270,17 +270,16 @@ fn block_signals() {
 
 /// Undoes what the shim ignores and the init blocks.
 fn reset_signals() {
-    let last = libc::SIGRTMAX();
-    for signal in 1..=last {
-        if signal != Signal::KILL.as_raw() && signal != Signal::STOP.as_raw() {
-            // SAFETY: sets a default action; a number that libc keeps for itself is refused, which does no harm.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
+    // Past libc, which keeps two signals for itself and would leave them as they are. All zero is the default action.
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the kernel's structure has at most 32 bytes; the two signals that cannot be set are refused.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
     }
     let mut none = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set; the old mask is not asked for.
     unsafe {
         libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), std::ptr::null::<u64>(), 8);
     }
 }

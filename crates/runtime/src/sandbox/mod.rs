@@ -147,9 +147,9 @@ fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Resul
     if let Some(cgroup) = &container.cgroup {
         cgroup.add(container.pid)?;
     }
-    if let Network::Bridge { bridge, .. } = &sandbox.network {
+    if let Network::Bridge { bridge, addresses, .. } = &sandbox.network {
         let interface = veth::interface(spec.record.dyno);
-        veth::connect(&interface, bridge, container.pid).map_err(|source| Error::Link {
+        veth::connect(&interface, bridge, container.pid, addresses).map_err(|source| Error::Link {
             interface,
             bridge: bridge.clone(),
             source,

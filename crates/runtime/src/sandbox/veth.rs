@@ -14,6 +14,7 @@ const NEW_LINK: u16 = 16;
 const SET_LINK: u16 = 19;
 const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
@@ -64,9 +65,21 @@ fn link(family: u8, index: u32, up: bool) -> [u8; 16] {
     bytes
 }
 
+/// The hardware address that goes with an IP address, locally administered. The next dyno at the same address has the
+/// same one, so what the machine has noted about its neighbours stays true.
+fn hardware(addresses: &[(IpAddr, u8)]) -> Option<[u8; 6]> {
+    addresses.iter().find_map(|(address, _)| match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            Some([0x02, 0xd0, a, b, c, d])
+        }
+        IpAddr::V6(_) => None,
+    })
+}
+
 /// Makes the pair, the inner end in the namespace of `pid`, the outer end an isolated port of `bridge`: isolated
 /// ports do not reach each other.
-pub(super) fn connect(name: &str, bridge: &str, pid: i32) -> io::Result<()> {
+pub(super) fn connect(name: &str, bridge: &str, pid: i32, addresses: &[(IpAddr, u8)]) -> io::Result<()> {
     let socket = Socket::route()?;
     let unspecified = libc::AF_UNSPEC as u8;
     let create = Message::new(NEW_LINK, CREATE, &link(unspecified, 0, true))
@@ -75,9 +88,14 @@ pub(super) fn connect(name: &str, bridge: &str, pid: i32) -> io::Result<()> {
         .nested(IFLA_LINKINFO, |info| {
             info.attribute(IFLA_INFO_KIND, b"veth").nested(IFLA_INFO_DATA, |data| {
                 data.nested(VETH_INFO_PEER, |peer| {
-                    peer.raw(&link(unspecified, 0, false))
+                    let peer = peer
+                        .raw(&link(unspecified, 0, false))
                         .attribute(IFLA_IFNAME, &terminated(INSIDE))
-                        .attribute(IFLA_NET_NS_PID, &pid.to_ne_bytes())
+                        .attribute(IFLA_NET_NS_PID, &pid.to_ne_bytes());
+                    match hardware(addresses) {
+                        Some(address) => peer.attribute(IFLA_ADDRESS, &address),
+                        None => peer,
+                    }
                 })
             })
         });

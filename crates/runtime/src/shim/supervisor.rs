@@ -310,13 +310,17 @@ impl Supervisor {
         for _ in 0..8 {
             let Some(output) = &self.output else { return any };
             if self.ring.free() < READ.min(self.ring.capacity()) {
-                let waiting = rustix::io::ioctl_fionread(output).unwrap_or(1).max(1);
+                let waiting = usize::try_from(rustix::io::ioctl_fionread(output).unwrap_or(0)).unwrap_or(READ);
                 let keep_from = self.keep_from();
-                self.ring.make_room(usize::try_from(waiting).unwrap_or(READ), keep_from);
+                self.ring.make_room(waiting, keep_from);
+                if waiting > 0 && self.ring.free() == 0 {
+                    return any;
+                }
             }
+            // With nothing waiting this is the end, or a byte that has come just now and needs room next time.
             let room = self.ring.room();
             if room.is_empty() {
-                return any;
+                return any | self.read_one();
             }
             match rustix::io::read(output, room) {
                 Ok(length) if length > 0 => {
@@ -329,6 +333,28 @@ impl Supervisor {
             }
         }
         any
+    }
+
+    /// Reads when the backlog is full: one byte, for which room is made if there is one.
+    fn read_one(&mut self) -> bool {
+        let (Some(output), keep_from) = (&self.output, self.keep_from()) else { return false };
+        if keep_from <= self.ring.start() {
+            return false;
+        }
+        let mut byte = [0; 1];
+        match rustix::io::read(output, &mut byte) {
+            Ok(1) => {
+                self.ring.make_room(1, keep_from);
+                self.ring.room()[..1].copy_from_slice(&byte);
+                self.ring.filled(1, clock::now());
+                true
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
+            Ok(_) | Err(_) => {
+                self.output = None;
+                false
+            }
+        }
     }
 
     fn dyno_ended(&mut self) {

@@ -1,0 +1,14 @@
+//! The runtime against the real kernel: shims, containers and what runs in them. Run as root, as the platform is.
+//!
+//! A shim is a process of its own, started from the platform's executable. Here the test's executable plays that part:
+//! called with `shim` or `probe` it acts as such before the test harness starts, see [`entry`].
+
+mod bench;
+mod dyno;
+mod entry;
+mod escape;
+mod lifecycle;
+mod network;
+mod output;
+mod probe;
+mod rootless;

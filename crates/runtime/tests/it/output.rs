@@ -1,0 +1,124 @@
+//! A dyno's output on its way to those who want it, and input on its way in.
+
+use std::io::{Read, Write};
+
+use dozen_api::{frame, shim::Hello};
+use dozen_domain::dyno::Exit;
+
+use crate::dyno::{Setup, read_output};
+
+#[test]
+fn output_goes_on_where_a_reader_left_off() {
+    let mut dyno = Setup::bash("echo one; read line; echo two")
+        .with(|spec| {
+            spec.record.logged = true;
+            spec.stdin = true;
+        })
+        .start();
+    let mut first = dyno.connect(&Hello::Output { from: 0, ack: true });
+    let piece = read_output(&mut first).expect("output");
+    assert_eq!((piece.offset, piece.dropped, piece.bytes.as_slice()), (0, 0, &b"one\n"[..]));
+    drop(first); // killed before it could store anything
+    let mut client = dyno.connect(&Hello::Attach);
+    client.write_all(b"go\n").expect("sent");
+    dyno.exit();
+    let mut second = dyno.connect(&Hello::Output { from: 0, ack: true });
+    let mut all = Vec::new();
+    while let Some(piece) = read_output(&mut second).filter(|piece| !piece.bytes.is_empty()) {
+        assert_eq!((piece.offset, piece.dropped), (all.len() as u64, 0));
+        all.extend(piece.bytes);
+    }
+    assert_eq!(all, b"one\ntwo\n");
+    // The end is said with an empty piece; what is stored is not sent again.
+    second.write_all(&frame::encode(&4_u64).expect("encoded")).expect("sent");
+    crate::dyno::wait_until("the stored part to go", || {
+        let mut third = dyno.connect(&Hello::Output { from: 0, ack: false });
+        read_output(&mut third).is_some_and(|piece| (piece.offset, piece.dropped) == (4, 0))
+    });
+}
+
+#[test]
+fn a_full_backlog_drops_the_oldest_and_says_how_much() {
+    let mut dyno = Setup::bash("for n in {1..1000}; do printf '%099d\\n' $n; done")
+        .with(|spec| {
+            spec.record.logged = true;
+            spec.backlog_bytes = 8_192;
+        })
+        .start();
+    assert_eq!(dyno.exit(), Exit::Code(0), "a log that is not read never holds a dyno up");
+    let mut logs = dyno.connect(&Hello::Output { from: 0, ack: true });
+    let first = read_output(&mut logs).expect("output");
+    assert_eq!((first.offset, first.dropped), (100_000 - 8_192, 100_000 - 8_192));
+    let mut end = first.offset + first.bytes.len() as u64;
+    while let Some(piece) = read_output(&mut logs).filter(|piece| !piece.bytes.is_empty()) {
+        assert_eq!((piece.offset, piece.dropped), (end, 0));
+        end += piece.bytes.len() as u64;
+    }
+    assert_eq!(end, 100_000);
+}
+
+#[test]
+fn an_attached_client_gets_every_byte_however_slow_it_is() {
+    let mut dyno = Setup::bash("read go; head -c 3000000 /dev/zero; echo end")
+        .with(|spec| {
+            spec.stdin = true;
+            spec.backlog_bytes = 64 << 10;
+        })
+        .start();
+    let mut client = dyno.connect(&Hello::Attach);
+    client.write_all(b"go\n").expect("sent");
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).expect("all of it");
+    assert_eq!((all.len(), all.ends_with(b"end\n")), (3_000_004, true));
+    assert_eq!(dyno.exit(), Exit::Code(0));
+}
+
+#[test]
+fn the_end_of_a_clients_input_is_the_end_of_the_dynos() {
+    let mut dyno = Setup::new(&["/usr/bin/wc", "-c"]).with(|spec| spec.stdin = true).start();
+    let mut client = dyno.connect(&Hello::Attach);
+    client.write_all(&vec![b'x'; 1_000_000]).expect("sent");
+    client.shutdown(std::net::Shutdown::Write).expect("half closed");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert_eq!(answer, "1000000\n");
+    assert_eq!(dyno.exit(), Exit::Code(0));
+}
+
+#[test]
+fn a_dyno_with_a_terminal_knows_its_size_and_name() {
+    let mut dyno = Setup::bash("stty size; tty; read line; echo got $line")
+        .with(|spec| {
+            spec.terminal = Some((100, 40));
+            spec.stdin = true;
+        })
+        .start();
+    let mut client = dyno.connect(&Hello::Attach);
+    client.write_all(b"word\n").expect("sent");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("40 100\r\n/dev/pts/0\r\n") && answer.contains("got word\r\n"), "{answer:?}");
+    assert_eq!(dyno.exit(), Exit::Code(0));
+}
+
+#[test]
+fn without_input_a_dyno_reads_the_end_at_once() {
+    let mut dyno = Setup::new(&["/usr/bin/wc", "-c"]).start();
+    assert_eq!(dyno.exit(), Exit::Code(0));
+    assert_eq!(dyno.output(), "0\n");
+}
+
+#[test]
+fn nonsense_closes_the_connection_and_nothing_else() {
+    let mut dyno = Setup::bash("read line").with(|spec| spec.stdin = true).start();
+    for nonsense in [&b"\xff\xff\xff\xff"[..], b"\x04\0\0\0what", b"GET / HTTP/1.1\r\n\r\n"] {
+        let mut stream =
+            dozen_api::socket::connect_blocking(&dyno.directory.join(dozen_runtime::shim::SOCKET)).expect("it listens");
+        stream.set_read_timeout(Some(crate::dyno::LONG)).expect("a timeout");
+        stream.write_all(nonsense).expect("sent");
+        assert!(matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_)));
+    }
+    let mut client = dyno.connect(&Hello::Attach);
+    client.write_all(b"\n").expect("sent");
+    assert_eq!(dyno.exit(), Exit::Code(0));
+}
