@@ -38,7 +38,6 @@ impl Key {
         hmac::verify(&self.tagging, context.as_bytes(), &tag).is_ok()
     }
 
-
     /// Seals bytes.
     ///
     /// # Panics

@@ -11,7 +11,6 @@ use super::{
     body::Json,
     member::{Identity, Member},
     page::{Key, Page, Range, Sort},
-    streams,
 };
 use crate::{
     ops::{self, builds::New},
@@ -73,7 +72,7 @@ fn wire(context: &Context, build: &Build) -> platform::build::Build {
         created_at: rfc3339_seconds(build.created_at),
         generation: "cedar".to_owned(),
         id: build.id.0,
-        output_stream_url: streams::build_url(context, build.app, build.id),
+        output_stream_url: ops::builds::output_url(context, build),
         release: build.release.map(|release| Reference { id: release.0 }),
         slug: build.slug.map(|slug| Reference { id: slug.0 }),
         source_blob: platform::build::SourceBlob {

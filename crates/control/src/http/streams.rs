@@ -8,39 +8,22 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse as _, Response},
 };
-use dozen_domain::ids::{AppId, BuildId, ReleaseId};
+use dozen_domain::ids::{AppId, ReleaseId};
 use http::{HeaderValue, header};
 use uuid::Uuid;
 
 use super::answer::Result;
 use crate::{
-    ops::{Error, builds, release_phase},
+    ops::{
+        Error,
+        output::{self, Kind},
+    },
     state::Context,
 };
 
-const BUILDS: &str = "builds";
-const RELEASES: &str = "releases";
-
-fn content(kind: &str, app: AppId, id: Uuid) -> String {
-    format!("output {kind} {app} {id}")
-}
-
-fn tag(context: &Context, kind: &str, app: AppId, id: Uuid) -> String {
-    context.keys.ticket.tag(&content(kind, app, id))
-}
-
-fn url(context: &Context, kind: &str, app: AppId, id: Uuid) -> String {
-    format!("{}/streams/{kind}/{app}/{id}/{}", context.settings.api_url, tag(context, kind, app, id))
-}
-
-/// Where a build's output streams from.
-pub fn build_url(context: &Context, app: AppId, build: BuildId) -> String {
-    url(context, BUILDS, app, build.0)
-}
-
 /// Where a release command's output streams from.
 pub fn release_url(context: &Context, app: AppId, release: ReleaseId) -> String {
-    url(context, RELEASES, app, release.0)
+    output::url(context, Kind::Release, app, release.0)
 }
 
 /// `GET /streams/{kind}/{app}/{id}/{tag}`, without credentials.
@@ -51,14 +34,7 @@ pub async fn follow(
     State(context): State<Context>,
     Path((kind, app, id, given)): Path<(String, AppId, Uuid, String)>,
 ) -> Result<Response> {
-    if !context.keys.ticket.is_tag(&given, &content(&kind, app, id)) {
-        return Err(Error::NotFound("output"));
-    }
-    let path = match kind.as_str() {
-        BUILDS => builds::output_path(&context, app, BuildId(id)),
-        RELEASES => release_phase::output_path(&context, app, ReleaseId(id)),
-        _ => return Err(Error::NotFound("output")),
-    };
+    let path = output::path_of(&context, &kind, app, id, &given).ok_or(Error::NotFound("output"))?;
     let output = context.outputs.follow(&path).map_err(|_| Error::NotFound("output"))?;
     let mut response = Body::from_stream(output).into_response();
     let headers = response.headers_mut();

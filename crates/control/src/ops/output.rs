@@ -16,11 +16,56 @@ use std::{
 };
 
 use bytes::Bytes;
+use dozen_domain::ids::AppId;
 use futures_util::Stream;
 use tokio::{io::AsyncWrite, sync::watch};
+use uuid::Uuid;
+
+use crate::Context;
 
 /// Bytes that a reader gets at once.
 const PIECE: usize = 64 << 10;
+
+/// Whose output it is: the directory of its files in the app's, and a part of its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A build's.
+    Build,
+    /// A release command's.
+    Release,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Build => "builds",
+            Self::Release => "releases",
+        }
+    }
+
+    /// What an address's tag stands for.
+    fn content(self, app: AppId, id: Uuid) -> String {
+        format!("output {} {app} {id}", self.as_str())
+    }
+}
+
+/// Where an output's file is.
+pub fn path(context: &Context, kind: Kind, app: AppId, id: Uuid) -> PathBuf {
+    let directory = context.settings.data_dir.join("apps").join(app.to_string()).join(kind.as_str());
+    directory.join(format!("{id}.log"))
+}
+
+/// Where clients read an output, without credentials: the address carries its own secret.
+pub fn url(context: &Context, kind: Kind, app: AppId, id: Uuid) -> String {
+    let tag = context.keys.ticket.tag(&kind.content(app, id));
+    format!("{}/streams/{}/{app}/{id}/{tag}", context.settings.api_url, kind.as_str())
+}
+
+/// The file behind an address, if the address is one of ours.
+pub fn path_of(context: &Context, kind: &str, app: AppId, id: Uuid, tag: &str) -> Option<PathBuf> {
+    let kind = [Kind::Build, Kind::Release].into_iter().find(|known| known.as_str() == kind)?;
+    context.keys.ticket.is_tag(tag, &kind.content(app, id)).then(|| path(context, kind, app, id))
+}
 
 /// How far a file has been written.
 #[derive(Debug, Clone, Copy, Default)]

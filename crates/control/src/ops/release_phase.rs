@@ -24,7 +24,11 @@ use dozen_domain::{
 };
 use tokio::{io::AsyncReadExt as _, sync::watch};
 
-use super::{Error, Result, environment, output::Writer, releases};
+use super::{
+    Error, Result, environment,
+    output::{self, Kind, Writer},
+    releases,
+};
 use crate::{
     Context,
     reconcile::driver::{Scope, Task, chain},
@@ -43,7 +47,7 @@ pub struct Phases {
 
 /// Where a release command's output is.
 pub fn output_path(context: &Context, app: AppId, release: ReleaseId) -> PathBuf {
-    context.settings.data_dir.join("apps").join(app.to_string()).join("releases").join(format!("{release}.log"))
+    output::path(context, Kind::Release, app, release.0)
 }
 
 /// Waits for the end of a release's phase.

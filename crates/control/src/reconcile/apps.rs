@@ -87,8 +87,14 @@ impl Task for Apps {
             let apps = store::apps::all(&mut db).await?;
             (apps.into_iter().map(|app| app.id).collect::<Vec<_>>(), store::removals::all(&mut db).await?)
         };
-        if let Scope::Apps(some) = scope {
-            apps.retain(|app| some.contains(app));
+        match scope {
+            Scope::Apps(some) => apps.retain(|app| some.contains(app)),
+            // Only their processes: what lies on the disk may belong to a database that somebody will restore.
+            Scope::All => {
+                for stranger in self.context.engine.apps().into_iter().filter(|app| !apps.contains(app)) {
+                    self.context.engine.remove(stranger).await?;
+                }
+            }
         }
         let (mut applied, mut failure) = (0_u32, None);
         for app in apps {

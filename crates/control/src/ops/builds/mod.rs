@@ -22,7 +22,11 @@ use dozen_domain::{
 use serde::Deserialize;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use super::{Error, Result, apps, fetch, output::Writer, sources};
+use super::{
+    Error, Result, apps, fetch,
+    output::{self, Kind, Writer},
+    sources,
+};
 use crate::{
     Context,
     store::{
@@ -136,7 +140,12 @@ pub fn scratch(context: &Context, build: BuildId, suffix: &str) -> PathBuf {
 
 /// Where a build's output is.
 pub fn output_path(context: &Context, app: AppId, build: BuildId) -> PathBuf {
-    context.settings.data_dir.join("apps").join(app.to_string()).join("builds").join(format!("{build}.log"))
+    output::path(context, Kind::Build, app, build.0)
+}
+
+/// Where clients read a build's output.
+pub fn output_url(context: &Context, build: &Build) -> String {
+    output::url(context, Kind::Build, build.app, build.id.0)
 }
 
 /// Records a build and begins its output.
