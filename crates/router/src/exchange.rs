@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +41,12 @@ pub(crate) struct Client {
     pub(crate) stalled: AtomicBool,
     /// Bytes that it still sends are to be read before the connection is closed, so that it sees the last answer.
     pub(crate) linger: AtomicBool,
+    /// Requests that it has made.
+    pub(crate) begun: AtomicU64,
+    /// Those of them that have ended.
+    pub(crate) ended: AtomicU64,
+    /// An answer has ended, and a part of it may not be written yet.
+    pub(crate) unflushed: AtomicBool,
 }
 
 impl Client {
@@ -52,7 +58,15 @@ impl Client {
             excess,
             stalled: AtomicBool::new(false),
             linger: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            unflushed: AtomicBool::new(false),
         }
+    }
+
+    /// Says whether no request of this client is being answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) == self.ended.load(Ordering::Relaxed)
     }
 }
 
@@ -92,6 +106,8 @@ impl Exchange {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
+        self.client.unflushed.store(true, Ordering::Relaxed);
+        self.client.ended.fetch_add(1, Ordering::Relaxed);
         let Some(app) = &self.app else { return };
         let text = access_log::line(self, error.map(Error::verdict).as_ref());
         let process = "router".to_owned();

@@ -148,6 +148,25 @@ where
     }
 }
 
+/// Waits until an HTTP/2 client has had no request open for `router_keep_alive_ms`, or the router stops.
+async fn until_idle(router: &Router, client: &Client) {
+    let mut before = 0;
+    let quiet = async {
+        loop {
+            sleep(millis(router.limits.router_keep_alive_ms)).await;
+            let begun = client.begun.load(Ordering::Relaxed);
+            if client.is_idle() && begun == before {
+                return;
+            }
+            before = begun;
+        }
+    };
+    tokio::select! {
+        () = router.stop.cancelled() => {}
+        () = quiet => {}
+    }
+}
+
 async fn run<S>(router: &Arc<Router>, stream: S, client: Arc<Client>, http2: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -168,15 +187,17 @@ where
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
-            () = router.stop.cancelled() => {
+            () = until_idle(router, &client) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         }
     } else {
+        let keep_alive = limits.router_keep_alive_ms;
+        let head = if client.excess { keep_alive.min(limits.router_tls_handshake_ms) } else { keep_alive };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(millis(limits.router_keep_alive_ms))
+            .header_read_timeout(millis(head))
             .max_headers(limits.router_headers as usize)
             .serve_connection(io, service)
             .with_upgrades();

@@ -44,7 +44,7 @@ impl<S> Socket<S> {
     }
 }
 
-/// Says whether bytes about to be written are the server's own answer: those of the router always have a `via`.
+/// Says whether bytes have the shape of the server's own answer: those of the router always have a `via`.
 fn is_bare(bytes: &[u8]) -> bool {
     let is = bytes.len() < BARE && bytes.starts_with(b"HTTP/1.1 4") && bytes.ends_with(b"\r\n\r\n");
     is && !bytes.windows(6).any(|window| window.eq_ignore_ascii_case(b"\nvia: "))
@@ -91,7 +91,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Poll::Ready(Ok(0))
     }
 
-    fn begin_instead(&mut self, bytes: &[u8]) {
+    /// Puts the page in the place of the server's own answer, if that is what is about to be written: while no
+    /// answer of the router is on its way, nothing else is.
+    fn watch(&mut self, bytes: &[u8]) {
+        let idle = self.client.is_idle() && !self.client.unflushed.load(Ordering::Relaxed);
+        if self.instead.is_some() || !idle || !is_bare(bytes) {
+            return;
+        }
         self.client.linger.store(true, Ordering::Relaxed);
         self.instead = Some((bad_request(), bytes.len()));
     }
@@ -110,9 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.instead.is_none() && is_bare(bytes) {
-            this.begin_instead(bytes);
-        }
+        this.watch(bytes);
         if this.instead.is_some() {
             return this.poll_instead(context);
         }
@@ -126,10 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if let (None, [only]) = (&this.instead, slices)
-            && is_bare(only)
-        {
-            this.begin_instead(only);
+        if let [only] = slices {
+            this.watch(only);
         }
         if this.instead.is_some() {
             return this.poll_instead(context);
@@ -144,6 +146,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            self.client.unflushed.store(false, Ordering::Relaxed);
+        }
         self.guard(context, flushed)
     }
 

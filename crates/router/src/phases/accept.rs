@@ -1,6 +1,6 @@
 //! Phase 1: reads the head, checks it against the limits, gives the request its id and its start time.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -22,6 +22,7 @@ pub(crate) fn run(
     let host = headers::host(request);
     let checked = headers::check_request(request, &router.limits);
     let accepted = host.as_ref().map(|_| ()).map_err(|flaw| *flaw).and(checked);
+    client.begun.fetch_add(1, Ordering::Relaxed);
     let exchange = Exchange {
         started: Instant::now(),
         method: request.method().clone(),

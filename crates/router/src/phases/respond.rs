@@ -65,7 +65,7 @@ pub(crate) fn failure(mut exchange: Exchange, error: Error) -> Response<Reply> {
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
     fields.insert(SERVER, HeaderValue::from_static("Heroku"));
     fields.insert(VIA, HeaderValue::from_static("1.1 heroku-router"));
-    if error.blame == Blame::Client && error.kind != Kind::NoSuchApp {
+    if error.blame == Blame::Client && error.kind != Kind::NoSuchApp || exchange.client.excess {
         fields.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if exchange.method == Method::HEAD {

@@ -207,3 +207,40 @@ async fn trailers_pass_to_a_client_that_takes_them() {
     soon("trailers", stream.read_exact(&mut rest)).await.expect("trailers");
     assert_eq!(String::from_utf8_lossy(&rest), "2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n");
 }
+
+#[tokio::test]
+async fn a_body_that_looks_like_the_servers_own_answer_passes_untouched() {
+    const BODY: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    let server = web(|mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 94\r\n\r\n").await;
+        // Once the head has arrived, the body is sent in writes of its own.
+        for _ in 0..2 {
+            let mut tick = [0; 1];
+            stream.read_exact(&mut tick).await.expect("a tick");
+            let _ = stream.write_all(BODY.as_bytes()).await;
+        }
+    })
+    .await;
+    let app = app("mime", &[server]);
+    let (router, _control) = Router::start(Limits::default(), &[&app]).await;
+    let mut stream = router.send("POST / HTTP/1.1\r\nhost: mime.apps.test\r\ncontent-length: 2\r\n\r\n").await;
+    read_head(&mut stream).await;
+    for _ in 0..2 {
+        stream.write_all(b".").await.expect("the router reads");
+        let mut body = [0; BODY.len()];
+        soon("the body", stream.read_exact(&mut body)).await.expect("a body");
+        assert_eq!(String::from_utf8_lossy(&body), BODY);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_request_after_a_good_one_gets_the_page() {
+    let app = app("twice", &[saying("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await]);
+    let (router, _control) = Router::start(Limits::default(), &[&app]).await;
+    let mut stream = router.send(&get(&app, "/")).await;
+    assert_eq!(Answer::read(&mut stream).await.body, "ok");
+    stream.write_all(b"nonsense\r\n\r\n").await.expect("the router reads");
+    let answer = Answer::read(&mut stream).await;
+    assert_eq!((answer.status(), answer.field("via").as_deref()), (400, Some("1.1 heroku-router")));
+}

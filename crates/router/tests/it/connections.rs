@@ -145,3 +145,38 @@ async fn a_connection_is_not_shared_before_its_response_has_ended() {
     slow.read_exact(&mut body).await.expect("the rest");
     assert_eq!(&body, b"half");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_clients_at_once_get_their_own_answers_and_one_line_each() {
+    const CLIENTS: usize = 40;
+    const REQUESTS: usize = 50;
+    let mut dynos = Vec::new();
+    for _ in 0..3 {
+        dynos.push(crate::harness::mirror().await);
+    }
+    let app = app("busy", &dynos);
+    let (mut router, _control) = Router::start(Limits::default(), &[&app]).await;
+    let mut clients = Vec::new();
+    for client in 0..CLIENTS {
+        let mut stream = router.send("").await;
+        let app = app.clone();
+        clients.push(tokio::spawn(async move {
+            for number in 0..REQUESTS {
+                let path = format!("/{client}/{number}");
+                stream.write_all(get(&app, &path).as_bytes()).await.expect("the router reads");
+                let answer = Answer::read(&mut stream).await;
+                assert!(answer.body.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{path}: {}", answer.body);
+            }
+        }));
+    }
+    for client in clients {
+        client.await.expect("no panic");
+    }
+    let mut paths = std::collections::HashSet::new();
+    for _ in 0..CLIENTS * REQUESTS {
+        let line = router.lines.next().await;
+        assert_line(&line, &["at=info", "status=200"]);
+        let path = line.split('"').nth(1).expect("a path").to_owned();
+        assert!(paths.insert(path), "{line} came twice");
+    }
+}

@@ -140,3 +140,14 @@ async fn a_body_over_http_2_reaches_the_dyno() {
     assert_eq!(response.status(), 201);
     assert_eq!(soon("a body", response.into_body().collect()).await.expect("a body").to_bytes(), body);
 }
+
+#[tokio::test]
+async fn an_http_2_connection_that_nobody_uses_is_closed() {
+    let router = Router::alone(Limits { router_keep_alive_ms: 50, ..Limits::default() });
+    let stream = TcpStream::connect(router.address).await.expect("a connection");
+    let (_sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("a handshake");
+    soon("the end", connection).await.expect("a graceful end");
+}
