@@ -92,7 +92,7 @@ mod tests {
     fn a_tree_is_opened_up_where_it_was_closed() {
         let path = std::env::temp_dir().join(format!("dozen-cleanup-{}", std::process::id()));
         fs::create_dir_all(path.join("closed/inner")).expect("made");
-        fs::set_permissions(path.join("closed"), fs::Permissions::from_mode(0)).expect("closed");
+        fs::set_permissions(path.join("closed"), fs::Permissions::from_mode(0o000)).expect("closed");
         open_up(&path);
         let mode = fs::metadata(path.join("closed")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);

@@ -5,10 +5,12 @@
 
 mod bench;
 mod dyno;
+mod engine;
 mod entry;
 mod escape;
 mod lifecycle;
 mod network;
 mod output;
+mod platform;
 mod probe;
 mod rootless;
