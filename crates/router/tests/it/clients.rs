@@ -90,10 +90,10 @@ async fn a_body_that_keeps_coming_slowly_is_not_cut() {
     })
     .await;
     let app = app("slow", &[server]);
-    let limits = Limits { router_idle_ms: 400, router_first_byte_ms: 200, ..Limits::default() };
+    let limits = Limits { router_idle_ms: 3_000, router_first_byte_ms: 500, ..Limits::default() };
     let (router, _control) = Router::start(limits, &[&app]).await;
     let mut stream = router.send("POST / HTTP/1.1\r\nhost: slow.apps.test\r\ncontent-length: 6\r\n\r\n").await;
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(150));
     for byte in b"slowly" {
         tick.tick().await;
         stream.write_all(&[*byte]).await.expect("the router reads");
