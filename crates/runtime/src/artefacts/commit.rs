@@ -122,6 +122,13 @@ impl Store {
             self.make_parent(app, &parent)?;
         }
         fs::rename(&here, staged.join("app").join(relative)).map_err(failed("move", &here))?;
+        // Directories that were only there for it would tell a build that made it from one that had it mounted.
+        for _ in 1..parts.len() {
+            here.pop();
+            if fs::remove_dir(&here).is_err() {
+                break;
+            }
+        }
         Ok(true)
     }
 

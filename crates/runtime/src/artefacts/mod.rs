@@ -148,6 +148,11 @@ impl Store {
         Ok(store)
     }
 
+    /// The data directory that this store is part of.
+    pub fn directory(&self) -> &Path {
+        &self.data
+    }
+
     fn blobs(&self) -> PathBuf {
         self.data.join("store/blobs/sha256")
     }

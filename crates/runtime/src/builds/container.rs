@@ -181,7 +181,7 @@ impl Running {
         let (on, directory) = (host.clone(), host.directory(dyno));
         let connect = move || {
             let (messages, heard) = mpsc::channel(EVENTS);
-            let commands = engine::keep(directory, dyno, None, messages, |_, heard| heard);
+            let commands = engine::keep(directory, None, engine::into(messages));
             Self { host: on, dyno, heard, commands, ended: false }
         };
         let waiting = Cancel { host: host.clone(), dyno, armed: true };

@@ -380,10 +380,19 @@ impl Actor {
     }
 
     fn connect(&mut self, id: DynoId, found: Option<link::Found>) {
-        let Some(messages) = self.messages.upgrade() else { return };
-        let directory = self.host.directory(id);
+        let (directory, messages) = (self.host.directory(id), self.messages.clone());
+        // Connections do not keep the engine alive: only its owner does.
+        let deliver = move |heard| {
+            let messages = messages.upgrade();
+            async move {
+                match messages {
+                    Some(messages) => messages.send(Message::Heard(id, heard)).await.is_ok(),
+                    None => false,
+                }
+            }
+        };
         if let Some(entry) = self.dynos.get_mut(&id) {
-            entry.commands = Some(link::keep(directory, id, found, messages, Message::Heard));
+            entry.commands = Some(link::keep(directory, found, deliver));
         }
     }
 

@@ -82,7 +82,7 @@ async fn ask(host: &Arc<Host>, dyno: DynoId, directory: PathBuf) -> Option<Found
 /// Kills a build that was under way, and clears up when its shim is gone.
 async fn end_build(host: &Arc<Host>, dyno: DynoId, directory: PathBuf, events: Vec<Event>) {
     let (messages, mut heard) = tokio::sync::mpsc::channel(16);
-    let commands = link::keep(directory, dyno, None, messages, |_, heard| heard);
+    let commands = link::keep(directory, None, link::into(messages));
     let host = host.clone();
     tokio::spawn(async move {
         if !events.iter().any(|event| matches!(event, Event::Exited { .. })) {

@@ -1,6 +1,11 @@
 //! Connections to shims: control's own, one for each dyno, and those for attached clients and readers of output.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use dozen_api::{
     engine::Attached,
@@ -8,7 +13,7 @@ use dozen_api::{
     shim::{Command, Event, Hello, Output},
     socket,
 };
-use dozen_domain::ids::DynoId;
+use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
     net::{
@@ -69,18 +74,12 @@ pub(crate) async fn find(directory: &Path) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Keeps a connection to a dyno's shim; what comes goes to `heard`. Ends when the shim is gone or the sender returned
-/// is dropped.
-pub(crate) fn keep<M, F>(
-    directory: std::path::PathBuf,
-    dyno: DynoId,
-    found: Option<Found>,
-    to: mpsc::Sender<M>,
-    heard: F,
-) -> mpsc::Sender<Command>
+/// Keeps a connection to a dyno's shim; what comes is given to `deliver`, which says whether anybody still listens. Ends
+/// when the shim is gone, nobody listens, or the sender returned is dropped.
+pub(crate) fn keep<F, D>(directory: PathBuf, found: Option<Found>, deliver: F) -> mpsc::Sender<Command>
 where
-    M: Send + 'static,
-    F: Fn(DynoId, Heard) -> M + Send + Sync + 'static,
+    F: Fn(Heard) -> D + Send + Sync + 'static,
+    D: Future<Output = bool> + Send,
 {
     let (commands, mut wanted) = mpsc::channel(COMMANDS);
     tokio::spawn(async move {
@@ -90,20 +89,21 @@ where
                 Some(halves) => Some(halves),
                 None => connect_again(&directory).await,
             }) else {
-                let _ = to.send(heard(dyno, Heard::Lost)).await;
+                deliver(Heard::Lost).await;
                 return;
             };
             let read = async {
                 while let Ok(Some(event)) = frame::read(&mut reader).await {
-                    if to.send(heard(dyno, Heard::Event(event))).await.is_err() {
-                        return;
+                    if !deliver(Heard::Event(event)).await {
+                        return false;
                     }
                 }
+                true
             };
             tokio::pin!(read);
             loop {
                 tokio::select! {
-                    () = &mut read => break,
+                    listened = &mut read => if listened { break } else { return },
                     command = wanted.recv() => {
                         let Some(command) = command else { return };
                         if frame::write(&mut writer, &command).await.is_err() {
@@ -115,6 +115,14 @@ where
         }
     });
     commands
+}
+
+/// Delivers into a channel.
+pub(crate) fn into(to: mpsc::Sender<Heard>) -> impl Fn(Heard) -> BoxFuture<'static, bool> + Send + Sync + 'static {
+    move |heard| {
+        let to = to.clone();
+        Box::pin(async move { to.send(heard).await.is_ok() })
+    }
 }
 
 async fn connect_again(directory: &Path) -> Option<(BufReader<OwnedReadHalf>, OwnedWriteHalf)> {

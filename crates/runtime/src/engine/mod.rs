@@ -37,7 +37,7 @@ use actor::{Actor, Message};
 pub(crate) use entry::{key, kind};
 pub use host::{Error as HostError, Host, Options};
 pub(crate) use launch::{sandbox, start};
-pub(crate) use link::{Heard, Reading, keep};
+pub(crate) use link::{Heard, Reading, into, keep};
 
 /// Events that a watcher may lag behind.
 const EVENTS: usize = 4096;

@@ -16,6 +16,7 @@ extern "C" fn entry(count: libc::c_int, arguments: *const *const libc::c_char) {
         (Some(b"shim"), Some(directory)) => {
             dozen_runtime::shim::main(Path::new(std::ffi::OsStr::from_bytes(directory.to_bytes())))
         }
+        (Some(b"builder"), Some(phase)) => crate::builder::run(&phase.to_string_lossy()),
         (Some(b"probe"), Some(what)) => {
             let rest: Vec<_> = (3..).map_while(argument).map(|text| text.to_string_lossy().into_owned()).collect();
             crate::probe::run(&what.to_string_lossy(), &rest)

@@ -4,6 +4,8 @@
 //! called with `shim` or `probe` it acts as such before the test harness starts, see [`entry`].
 
 mod bench;
+mod builder;
+mod builds;
 mod dyno;
 mod engine;
 mod entry;
