@@ -1,6 +1,5 @@
-//! Chores of the repository: `cargo run -p xtask -- tidy` checks it, `-- reference` writes the generated pages.
+//! Chores of the repository: `cargo run -p xtask -- tidy` checks what no compiler knows.
 
-mod reference;
 mod tidy;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -9,9 +8,8 @@ fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy::run(&root),
-        Some("reference") => reference::write(&root),
         _ => {
-            report("usage: xtask tidy | reference");
+            report("usage: xtask tidy");
             ExitCode::FAILURE
         }
     }
