@@ -12,7 +12,7 @@ pub(crate) struct Key(Context);
 impl Key {
     /// A key of one buildpack's layer. `revision` changes whenever we change how the layer is made.
     pub(crate) fn new(buildpack: &str, revision: u32) -> Self {
-        Self(Context::new(&SHA256)).with("buildpack", buildpack).with("revision", &revision.to_string())
+        Self(Context::new(&SHA256)).with("buildpack", buildpack).with("revision", revision.to_string())
     }
 
     /// Adds a part.

@@ -104,7 +104,7 @@ impl Plan for Planned {
             build.output.line(&format!("go.mod asks for Go {version} or newer"));
         }
         if let Some(folder) = self.program.parent() {
-            build.prepend_path(&folder.to_owned());
+            build.prepend_path(folder);
         }
         let (objects, modules) = (build.cache("go-build")?, build.cache("go-modules")?);
         build.set("GOCACHE", objects);

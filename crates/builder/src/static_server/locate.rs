@@ -97,7 +97,7 @@ fn decode(raw: &str) -> Option<String> {
 fn safe(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let hidden = |part: &&str| part.starts_with('.') && *part != ".well-known";
-    (!parts.iter().any(|part| hidden(part)) && !path.contains('\\')).then(|| parts.join("/"))
+    (!parts.iter().any(hidden) && !path.contains('\\')).then(|| parts.join("/"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod classic;
+mod examples;
 mod nodejs;
 mod plain;
 mod python;

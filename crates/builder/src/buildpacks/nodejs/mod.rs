@@ -300,7 +300,7 @@ impl Planned {
                 build.output.line(&format!("Using the machine's Node.js {version}"));
                 // The app finds the same program by the same path when it runs.
                 if let Some(parent) = program.parent().filter(|parent| parent.starts_with(&build.roots.toolchains)) {
-                    build.prepend_path(&parent.to_owned());
+                    build.prepend_path(parent);
                 }
             }
             Node::Registry { version, .. } => {
