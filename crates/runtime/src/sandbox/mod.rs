@@ -67,6 +67,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Asked by root to run a dyno as the same user.
+    #[error("as root every dyno needs a user of its own outside its container")]
+    Root,
     /// A step inside failed.
     #[error("{0}")]
     Inside(String),
@@ -100,6 +103,9 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
 /// Nothing of the dyno is left then but its scratch directory.
 pub fn start(spec: &Spec) -> Result<Container, Error> {
     let sandbox = &spec.sandbox;
+    if sandbox.host_uid.is_none_or(|uid| uid == 0) && rustix::process::geteuid().is_root() {
+        return Err(Error::Root);
+    }
     rootfs::prepare(sandbox).map_err(|source| Error::Scratch { path: sandbox.scratch.clone(), source })?;
     let quota = Quota { memory_bytes: sandbox.memory_bytes, pids: sandbox.pids, cpu_shares: sandbox.cpu_shares };
     let cgroup = sandbox.cgroup.as_deref().map(|relative| Cgroup::create(relative, &quota).0);

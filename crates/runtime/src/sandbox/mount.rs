@@ -128,28 +128,38 @@ impl Root {
     /// Makes a directory or an empty file and the directories above it, where they are not there.
     pub(super) fn make(&self, inside: &Path, directory: bool) -> Result<(), Error> {
         let failed = |error| context(format_args!("make {} in the container", inside.display()))(error);
+        if self.at(inside).is_ok() {
+            return Ok(());
+        }
         let mut so_far = PathBuf::new();
+        let mut above: Option<OwnedFd> = None; // none: the root
         let mut parts = inside.components().filter(|part| matches!(part, Component::Normal(_))).peekable();
         while let Some(part) = parts.next() {
-            let parent = so_far.clone();
             so_far.push(part);
             match self.at(&so_far) {
-                Ok(_) => continue,
+                Ok(there) => {
+                    above = Some(there);
+                    continue;
+                }
                 Err(rustix::io::Errno::NOENT) => {}
                 Err(error) => return Err(failed(error)),
             }
-            let above = self.at(&parent).map_err(failed)?;
-            if directory || parts.peek().is_some() {
-                rustix::fs::mkdirat(&above, part.as_os_str(), Mode::from_raw_mode(0o755)).map_err(failed)?;
+            let parent = above.as_ref().unwrap_or(&self.descriptor);
+            let last = parts.peek().is_none();
+            if directory || !last {
+                rustix::fs::mkdirat(parent, part.as_os_str(), Mode::from_raw_mode(0o755)).map_err(failed)?;
             } else {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                rustix::fs::openat(&above, part.as_os_str(), flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
+                rustix::fs::openat(parent, part.as_os_str(), flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
             }
             if let Some((uid, gid)) = self.owner
                 && (so_far.starts_with("app") || so_far.starts_with("tmp"))
             {
-                rustix::fs::chownat(&above, part.as_os_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                rustix::fs::chownat(parent, part.as_os_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(failed)?;
+            }
+            if !last {
+                above = Some(self.at(&so_far).map_err(failed)?);
             }
         }
         Ok(())

@@ -102,7 +102,7 @@ impl Supervisor {
         for descriptor in [Some(&output), Some(&status), input.as_ref()].into_iter().flatten() {
             rustix::io::ioctl_fionbio(descriptor, true)?;
         }
-        let watch = spec.port.map(|port| Watch::new(port, pid, &spec.sandbox.network, diagnostics));
+        let watch = spec.port.map(|port| Watch::new(port, pid, &spec.sandbox, diagnostics));
         let boot = Duration::from_millis(spec.boot_ms);
         let linger = spec.record.engine.get(LINGER_MS).and_then(|linger| linger.parse().ok());
         let leavings = Leavings::new(spec, cgroup);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dozen_api::shim::Network;
+use dozen_api::shim::{Network, Sandbox};
 
 use crate::sandbox::netlink::{DUMP, Message, Socket, attributes};
 
@@ -49,9 +49,12 @@ enum Place {
 
 impl Watch {
     /// Watches for `port`; `diagnostics` was opened in the dyno's network, where that is its own.
-    pub(super) fn new(port: u16, pid: i32, network: &Network, diagnostics: Option<OwnedFd>) -> Self {
-        let (place, socket) = match network {
-            Network::Host => (Place::Host { uid: rustix::process::geteuid().as_raw() }, Socket::diagnostics().ok()),
+    pub(super) fn new(port: u16, pid: i32, sandbox: &Sandbox, diagnostics: Option<OwnedFd>) -> Self {
+        let (place, socket) = match &sandbox.network {
+            Network::Host => {
+                let uid = sandbox.host_uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+                (Place::Host { uid }, Socket::diagnostics().ok())
+            }
             Network::None => (Place::Own(Vec::new()), diagnostics.map(Socket::from_descriptor)),
             Network::Bridge { addresses, .. } => (
                 Place::Own(addresses.iter().map(|(address, _)| *address).collect()),
@@ -220,7 +223,8 @@ mod tests {
             let listener = TcpListener::bind(address).expect("it binds");
             let local = listener.local_addr().expect("an address");
             let pid = i32::try_from(std::process::id()).expect("a pid");
-            let mut watch = Watch::new(local.port(), pid, &Network::Host, None);
+            let place = Place::Host { uid: rustix::process::geteuid().as_raw() };
+            let mut watch = Watch { socket: Socket::diagnostics().ok(), pid, port: local.port(), place };
             let asked = watch.ask().expect("the kernel answers");
             assert_eq!(asked, watch.read(), "{address}");
             assert_eq!(asked[0].address, local.ip());

@@ -28,10 +28,9 @@ fn what_a_dyno_costs() {
     times.sort_unstable();
     eprintln!("start to exit of /bin/true: median {} us, p90 {} us", times[25], times[45]);
     let dynos: Vec<_> = (0..10).map(|_| Setup::bash("sleep 600").start()).collect();
-    if std::env::var_os("HOLD").is_some() { std::thread::sleep(std::time::Duration::from_secs(8)); }
     for (what, pid) in [("shim", dynos[5].shim), ("init", dynos[5].pid)] {
-        let figures =
-            ["Rss:", "Pss:", "Private_Clean:", "Private_Dirty:"].map(|key| format!("{key} {} kB", memory(pid, key)));
+        let keys = ["Rss:", "Pss:", "Private_Clean:", "Private_Dirty:", "Anonymous:"];
+        let figures = keys.map(|key| format!("{key} {} kB", memory(pid, key)));
         eprintln!("{what} of one of {} dynos: {}", dynos.len(), figures.join(", "));
     }
 }

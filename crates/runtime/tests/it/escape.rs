@@ -182,3 +182,11 @@ fn a_link_in_an_image_does_not_lead_a_bind_outside() {
         dyno.exit();
     }
 }
+
+#[test]
+fn root_runs_no_dyno_as_itself() {
+    for uid in [None, Some(0)] {
+        let error = Setup::bash("true").with(|spec| spec.sandbox.host_uid = uid).try_start().err();
+        assert!(error.is_some_and(|error| error.contains("needs a user of its own")));
+    }
+}

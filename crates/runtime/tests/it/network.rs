@@ -144,8 +144,6 @@ fn in_the_machines_network_the_router_comes_by_loopback() {
         .with(|spec| {
             spec.port = Some(free);
             spec.sandbox.network = Network::Host;
-            spec.sandbox.host_uid = None;
-            spec.sandbox.cgroup = None;
         })
         .start();
     let addresses = dyno.wait_for(|event| match event {
