@@ -16,7 +16,7 @@ use dozen_domain::{
 };
 
 use super::{
-    Committed, Error, Indexed, Store, digest_of, failed, manifest::Layer, pack, partial, sync_parent, tree::remove_tree,
+    Batch, Committed, Error, Indexed, Store, digest_of, failed, manifest::Layer, pack, partial, tree::remove_tree,
 };
 
 /// A layer that was packed: its place in the index and its tree, not yet in place.
@@ -43,6 +43,7 @@ impl Store {
         fs::create_dir_all(&directory).map_err(failed("make directory", &directory))?;
         let index = self.indexed(app);
         let mut layers: Vec<Layer> = Vec::new();
+        let mut batch = Batch::default();
         let mut trees = Vec::new();
         let mut fresh = Vec::new();
         for plan in &result.layers {
@@ -55,7 +56,7 @@ impl Store {
             if !self.take_out(app, upper, &plan.path, &staged)? {
                 continue;
             }
-            let made = self.pack(staged)?;
+            let made = self.pack(staged, &mut batch)?;
             let entry = made.packed.index(plan);
             layers.push(entry.layer());
             fresh.push(entry);
@@ -64,7 +65,7 @@ impl Store {
         let staged = partial(&directory.join("layer"));
         make_root(&staged)?;
         fs::rename(upper, staged.join("app")).map_err(failed("move", upper))?;
-        let made = self.pack(staged)?;
+        let made = self.pack(staged, &mut batch)?;
         layers.push(made.packed.layer());
         trees.push(self.place_tree(app, &made.staged, &made.packed.digest)?);
 
@@ -72,19 +73,19 @@ impl Store {
         if size > self.slug_bytes {
             return Err(Error::TooLarge { size, limit: self.slug_bytes });
         }
-        sync_parent(&self.blob("any")).map_err(failed("sync", &self.blobs()))?;
         self.change_index(app, |index| {
             index.retain(|old| !fresh.iter().any(|new| new.name == old.name && new.key == old.key));
             index.extend(fresh);
         })?;
-        let image = self.write_image(&layers, result)?;
-        self.take_up(app, &image)?;
+        let image = self.write_image(&layers, result, &mut batch)?;
+        self.take_up(app, &image, &mut batch)?;
+        batch.sync()?;
         Self::sync_trees(trees);
         Ok(Committed { image, size, layers: layers.into_iter().map(|layer| layer.digest).collect() })
     }
 
     /// Packs a staged tree into a blob under its digest.
-    fn pack(&self, staged: PathBuf) -> Result<Made, Error> {
+    fn pack(&self, staged: PathBuf, batch: &mut Batch) -> Result<Made, Error> {
         let temporary = partial(&self.blob("layer"));
         let file = fs::File::create(&temporary).map_err(failed("make", &temporary))?;
         let packed = pack::pack(&staged, file).map_err(failed("pack", &staged));
@@ -92,8 +93,7 @@ impl Store {
             let _ = fs::remove_file(&temporary);
             remove_tree(&staged);
         })?;
-        let blob = self.blob(&packed.digest);
-        fs::rename(&temporary, &blob).map_err(failed("move", &temporary))?;
+        batch.place(&temporary, &self.blob(&packed.digest))?;
         Ok(Made { packed, staged })
     }
 

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fs, path::Path, sync::PoisonError};
 
 use dozen_domain::{ids::AppId, image::Digest};
 
-use super::{Error, PARTIAL, Store, failed, hex_of, tree::remove_tree};
+use super::{Batch, Error, PARTIAL, Store, failed, hex_of, tree::remove_tree};
 
 impl Store {
     /// Keeps these images of an app and no others; an app that keeps none loses its layers, index and caches too. Its
@@ -16,11 +16,13 @@ impl Store {
         let _alone = self.collect.write().unwrap_or_else(PoisonError::into_inner);
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| *of != app);
         let kept: HashSet<String> = keep.iter().filter_map(|image| hex_of(image).ok().map(str::to_owned)).collect();
+        let mut batch = Batch::default();
         for hex in &kept {
             if self.blob(hex).exists() {
-                self.take_up(app, &super::digest_of(hex))?;
+                self.take_up(app, &super::digest_of(hex), &mut batch)?;
             }
         }
+        batch.sync()?;
         let marks = self.app(app).join("images");
         for hex in names(&marks).into_iter().filter(|hex| !kept.contains(hex)) {
             let mark = marks.join(hex);

@@ -9,7 +9,7 @@ use dozen_domain::image::{BuildResult, Digest};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, failed, hex_of, write_whole};
+use super::{Batch, Error, Store, failed, hex_of};
 
 /// Label with the builder's result as JSON.
 const RESULT: &str = "dev.dozen.build-result";
@@ -75,7 +75,12 @@ pub(super) struct Layer {
 
 impl Store {
     /// Writes config and manifest; returns the image's digest.
-    pub(super) fn write_image(&self, layers: &[Layer], result: &BuildResult) -> Result<Digest, Error> {
+    pub(super) fn write_image(
+        &self,
+        layers: &[Layer],
+        result: &BuildResult,
+        batch: &mut Batch,
+    ) -> Result<Digest, Error> {
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let label = serde_json::to_string(result).map_err(|error| failed("write", &self.blobs())(error.into()))?;
         let config = Config {
@@ -100,19 +105,17 @@ impl Store {
         let manifest = Manifest {
             schema_version: 2,
             media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
-            config: self.write_json(&config, "application/vnd.oci.image.config.v1+json")?,
+            config: self.write_json(&config, "application/vnd.oci.image.config.v1+json", batch)?,
             layers: layers.iter().map(layer).collect(),
         };
-        Ok(self.write_json(&manifest, "application/vnd.oci.image.manifest.v1+json")?.digest)
+        Ok(self.write_json(&manifest, "application/vnd.oci.image.manifest.v1+json", batch)?.digest)
     }
 
-    fn write_json<T: Serialize>(&self, value: &T, media_type: &str) -> Result<Descriptor, Error> {
+    fn write_json<T: Serialize>(&self, value: &T, media_type: &str, batch: &mut Batch) -> Result<Descriptor, Error> {
         let bytes = serde_json::to_vec(value).map_err(|error| failed("write", &self.blobs())(error.into()))?;
         let hex = sha256(&bytes);
         let path = self.blob(&hex);
-        if !path.exists() {
-            write_whole(&path, &bytes)?;
-        }
+        batch.write(&path, &bytes)?;
         Ok(Descriptor { media_type: media_type.to_owned(), digest: super::digest_of(&hex), size: bytes.len() as u64 })
     }
 

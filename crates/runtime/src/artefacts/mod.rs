@@ -20,7 +20,7 @@ mod pack;
 mod tree;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -199,7 +199,8 @@ impl Store {
         }
         let path = self.index_path(app);
         let bytes = serde_json::to_vec(&after).map_err(|error| failed("write", &path)(error.into()))?;
-        write_whole(&path, &bytes)
+        // It only saves work: not worth waiting for the disk.
+        Batch::default().write(&path, &bytes)
     }
 
     /// How to run the image as the app: its layers, unpacked now if they are not, and its launch environment. The image
@@ -215,7 +216,9 @@ impl Store {
         }
         let _no_collection = self.collect.read().unwrap_or_else(PoisonError::into_inner);
         let manifest = self.manifest(image)?;
-        self.take_up(app, image)?;
+        let mut batch = Batch::default();
+        self.take_up(app, image, &mut batch)?;
+        batch.sync()?;
         let layers =
             manifest.layers.iter().map(|layer| self.ensure_tree(app, layer.hex())).collect::<Result<Vec<_>, _>>()?;
         let mounts = Arc::new(Mounts { layers, launch_env: self.result(&manifest)?.launch_env });
@@ -232,7 +235,7 @@ impl Store {
     }
 
     /// Notes that the app has the image.
-    fn take_up(&self, app: AppId, image: &Digest) -> Result<(), Error> {
+    fn take_up(&self, app: AppId, image: &Digest, batch: &mut Batch) -> Result<(), Error> {
         let mark = self.image_mark(app, hex_of(image)?);
         if mark.exists() {
             return Ok(());
@@ -240,7 +243,7 @@ impl Store {
         if let Some(parent) = mark.parent() {
             fs::create_dir_all(parent).map_err(failed("make directory", parent))?;
         }
-        write_whole(&mark, b"")
+        batch.write(&mark, b"")
     }
 }
 
@@ -280,21 +283,46 @@ fn remove_leftovers(directory: &Path) {
     }
 }
 
-/// Writes a file so that after a crash it is there whole or not at all.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let temporary = partial(path);
-    let write = || -> io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_parent(path)
-    };
-    write().map_err(failed("write", path))
+/// Files written together, made durable together: the disk is waited for once and not for each.
+#[derive(Default)]
+struct Batch {
+    written: Vec<PathBuf>,
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+impl Batch {
+    /// Writes a file that is whole as soon as it has its name.
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let temporary = partial(path);
+        fs::write(&temporary, bytes).map_err(failed("write", path))?;
+        self.place(&temporary, path)
+    }
+
+    /// Gives a finished file its name.
+    fn place(&mut self, temporary: &Path, path: &Path) -> Result<(), Error> {
+        fs::rename(temporary, path).map_err(failed("move", temporary))?;
+        self.written.push(path.to_owned());
+        Ok(())
+    }
+
+    /// Returns when everything is on the disk.
+    fn sync(self) -> Result<(), Error> {
+        let parents: BTreeSet<PathBuf> =
+            self.written.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
+        let sync = |path: &PathBuf| fs::File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path));
+        std::thread::scope(|scope| {
+            // The file system joins flushes that are asked for at the same time.
+            let syncing: Vec<_> =
+                self.written.iter().chain(&parents).map(|path| scope.spawn(move || sync(path))).collect();
+            syncing.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+        })
+    }
+}
+
+/// Writes a file so that after a crash it is there whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut batch = Batch::default();
+    batch.write(path, bytes)?;
+    batch.sync()
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Packs `root/app` into `to` and makes that durable.
+/// Packs `root/app` into `to`.
 pub(super) fn pack(root: &Path, to: File) -> io::Result<Packed> {
     let outer = Hashing::new(BufWriter::with_capacity(256 << 10, to));
     let compress = zstd::stream::Encoder::new(outer, LEVEL)?;
@@ -77,8 +77,7 @@ pub(super) fn pack(root: &Path, to: File) -> io::Result<Packed> {
     let (compress, diff_id, _) = packer.tar.into_inner()?.finish();
     let compress = compress.into_inner().map_err(io::IntoInnerError::into_error)?;
     let (file, digest, size) = compress.finish()?.finish();
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?;
     Ok(Packed { digest, diff_id, size })
 }
 
