@@ -231,3 +231,25 @@ async fn a_web_dyno_answers_until_the_gate_lets_it_go() {
     p.settle(&[]).await;
     p.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn what_a_start_costs() {
+    let p = Platform::start(Limits::default()).await;
+    let mut times = Vec::new();
+    for version in 1..=20 {
+        let mut events = p.engine.watch();
+        let from = std::time::Instant::now();
+        p.engine.apply(p.wanted(version, &[("web", SERVE, 1)])).await.expect("applied");
+        loop {
+            let dyno = events.recv().await.expect("an event").dyno;
+            if dyno.version.0 == version && dyno.state.word() == "up" {
+                break;
+            }
+        }
+        times.push(from.elapsed().as_micros());
+    }
+    times.sort_unstable();
+    eprintln!("apply to up: median {} us, p90 {} us", times[10], times[17]);
+    p.end().await;
+}

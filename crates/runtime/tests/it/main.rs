@@ -10,6 +10,7 @@ mod dyno;
 mod engine;
 mod entry;
 mod escape;
+mod isolation;
 mod lifecycle;
 mod network;
 mod output;
