@@ -1,0 +1,210 @@
+//! What each role is made of: the only place that sees every crate and hands the parts of one to another.
+
+use std::{
+    ffi::OsString,
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use dozen_api::{
+    client::{self, Client},
+    logs::Sender,
+};
+use dozen_cli::environment;
+use dozen_domain::limits::Limits;
+use dozen_runtime::{
+    builds::MachineBuilds,
+    engine::{Host, Machine},
+};
+
+use super::{Inherited, announce};
+use crate::{config::Config, server::listeners};
+
+use super::Error as RoleError;
+
+/// The trust store that programs in builds are pointed at (Debian's and Ubuntu's place).
+const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Why a part of a role gave up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The logs role.
+    #[error("the logs role cannot go on")]
+    Logs(#[from] dozen_logs::Error),
+    /// The control role.
+    #[error("the control role cannot go on")]
+    Control(#[from] dozen_control::Error),
+    /// The router role.
+    #[error("the router role cannot go on")]
+    Router(#[from] dozen_router::Error),
+    /// Certificates.
+    #[error("make the certificates")]
+    Certificates(#[from] dozen_control::tls::Error),
+    /// The machine.
+    #[error("make this machine ready for dynos")]
+    Machine(#[from] dozen_runtime::engine::HostError),
+}
+
+/// The logs role.
+pub(super) async fn logs(
+    config: &Config,
+    inherited: Inherited,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RoleError> {
+    let run_dir = config.data_dir.join("run");
+    let socket = run_dir.join("logs.sock");
+    announce(inherited.ready, move || {
+        let socket = socket.clone();
+        async move { dozen_api::socket::connect(&socket).await.is_ok() }
+    });
+    let logs_dir = config.data_dir.join("logs");
+    let options = dozen_logs::Options { run_dir, logs_dir, limits: config.limits.clone() };
+    Ok(dozen_logs::run(options, shutdown).await.map_err(Error::from)?)
+}
+
+/// The control role.
+pub(super) async fn control(
+    config: &Config,
+    mut inherited: Inherited,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RoleError> {
+    let (api_listener, tls_listener) = (inherited.listener("api")?, inherited.listener("tls")?);
+    let listen = listeners::recorded(config);
+    announce(inherited.ready, move || answers(listen.api, "/account"));
+    let tls_host = format!("{}:{}", environment::host(listen.tls.ip()), listen.tls.port());
+    let executable = std::env::current_exe()
+        .map_err(|source| RoleError::Io { operation: "find the platform's own executable", source })?;
+    let options = dozen_control::Options {
+        data_dir: config.data_dir.clone(),
+        database_url: Some(config.database_url.clone()),
+        api_listener,
+        tls_listener,
+        limits: config.limits.clone(),
+        apps_domain: config.apps_domain.clone(),
+        router_port: listen.router.port(),
+        git_host: tls_host.clone(),
+        api_url: format!("http://{}:{}", environment::host(listen.api.ip()), listen.api.port()),
+        tls_url: format!("https://{tls_host}"),
+        admin_email: config.admin_email.clone(),
+        admin_api_key: config.api_key.clone(),
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        build_env: config.build_env.clone(),
+        certificates: certificates(config),
+        hook: vec![executable.to_string_lossy().into_owned(), "git-hook".to_owned()],
+    };
+    let logs = Sender::connect(config.data_dir.join("run/logs.sock"), "control", capacity(&config.limits));
+    let host = Arc::new(machine(config, executable, logs).await?);
+    for warning in host.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let engine = Arc::new(Machine::new(host.clone()));
+    let builds = Arc::new(MachineBuilds::new(host));
+    Ok(dozen_control::run(options, engine, builds, shutdown).await.map_err(Error::from)?)
+}
+
+/// What the certificates are for; the parent calls `dozen_control::tls::ensure` with it before any role starts.
+pub(crate) fn certificates(config: &Config) -> dozen_control::tls::Names {
+    let api = [config.listen.api, config.listen.tls].map(|address| address.ip().to_string()).to_vec();
+    dozen_control::tls::Names { api, apps_domain: config.apps_domain.clone(), own: None }
+}
+
+/// This machine, ready for dynos and builds.
+pub(crate) async fn machine(config: &Config, executable: PathBuf, logs: Sender) -> Result<Host, Error> {
+    let rust = match &config.rust_sysroot {
+        Some(given) => Some(given.clone()),
+        None => found_sysroot(config).await,
+    };
+    let go = config.go_root.clone().or_else(|| Some(PathBuf::from("/usr/local/go")).filter(|root| root.is_dir()));
+    let toolchain = |outside: Option<PathBuf>, inside: &str| Some((outside?, PathBuf::from(inside)));
+    let toolchains = [toolchain(rust, "/opt/dozen/rust"), toolchain(go, "/opt/dozen/go")];
+    let options = dozen_runtime::engine::Options {
+        data: config.data_dir.clone(),
+        exe: executable,
+        limits: config.limits.clone(),
+        logs,
+        root: rustix::process::geteuid().is_root(),
+        allow_networks: config.dyno_allow_networks.clone(),
+        toolchains: toolchains.into_iter().flatten().collect(),
+        ca_bundle: Some(PathBuf::from(CA_BUNDLE)).filter(|path| path.exists()),
+    };
+    Ok(Host::prepare(options).await?)
+}
+
+/// Where the Rust toolchain is that `rustc` on `PATH` belongs to.
+async fn found_sysroot(config: &Config) -> Option<PathBuf> {
+    let rustc = config.tool("rustc")?;
+    let answer = tokio::process::Command::new(rustc).args(["--print", "sysroot"]).output().await.ok()?;
+    let sysroot = PathBuf::from(String::from_utf8(answer.stdout).ok()?.trim());
+    (answer.status.success() && sysroot.is_dir()).then_some(sysroot)
+}
+
+/// Lines that wait in a role for the logs role, at most.
+fn capacity(limits: &Limits) -> usize {
+    usize::try_from(limits.log_local_buffer_lines).unwrap_or(usize::MAX)
+}
+
+/// The router role.
+pub(super) async fn router(
+    config: &Config,
+    mut inherited: Inherited,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RoleError> {
+    let (plain, tls) = (inherited.listener("plain")?, inherited.listener("tls")?);
+    announce(inherited.ready, || async { true });
+    let paths = dozen_control::tls::ensure(&config.data_dir, &certificates(config)).map_err(Error::from)?;
+    let options = dozen_router::Options {
+        http: plain,
+        https: Some(dozen_router::Https {
+            listener: tls,
+            certificate: paths.apps_certificate,
+            key: paths.apps_key,
+            certificates: None,
+        }),
+        run_directory: config.data_dir.join("run"),
+        limits: config.limits.clone(),
+        apps_domain: config.apps_domain.clone(),
+    };
+    Ok(dozen_router::run(options, shutdown).await.map_err(Error::from)?)
+}
+
+/// Whether a server answers at all there; what it answers does not matter.
+async fn answers(address: SocketAddr, path: &'static str) -> bool {
+    let Ok(client) = Client::new(&format!("http://{}", environment::connectable(address))) else { return true };
+    let answer = client.get::<serde_json::Value>(path).await;
+    !matches!(answer, Err(client::Error::Connect { .. } | client::Error::Exchange { .. }))
+}
+
+/// What dynos of this start lack, one sentence each.
+pub(crate) fn missing_protections() -> Vec<String> {
+    dozen_runtime::sandbox::protections().iter().map(ToString::to_string).collect()
+}
+
+/// `dozen shim DIR`
+pub(crate) fn shim(directory: Option<OsString>) -> ExitCode {
+    let Some(directory) = directory else { return ExitCode::from(2) };
+    exit_code(dozen_runtime::shim::main(Path::new(&directory)))
+}
+
+/// `dozen builder analyze|build`
+pub(crate) fn builder(phase: Option<OsString>) -> ExitCode {
+    let phase: Vec<String> = phase.and_then(|phase| phase.into_string().ok()).into_iter().collect();
+    exit_code(dozen_builder::main(&phase))
+}
+
+/// `dozen git-hook`
+pub(crate) fn git_hook() -> ExitCode {
+    exit_code(dozen_control::hook::main())
+}
+
+/// `dozen static-server ARGS`
+pub(crate) fn static_server(arguments: Vec<OsString>) -> ExitCode {
+    let arguments: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    exit_code(dozen_builder::static_server::main(&arguments))
+}
+
+fn exit_code(status: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(status).unwrap_or(1))
+}
