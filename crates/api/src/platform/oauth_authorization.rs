@@ -14,8 +14,8 @@ pub struct Authorization {
     pub client: Option<Reference>,
     /// When it was made.
     pub created_at: String,
-    /// What for.
-    pub description: Option<String>,
+    /// What for; empty when nothing was said.
+    pub description: String,
     /// Always null.
     pub grant: Option<Reference>,
     /// Id.

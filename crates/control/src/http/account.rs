@@ -31,6 +31,17 @@ pub async fn user(caller: Caller, Identity(user): Identity) -> Result {
     Ok(Reply::ok(&view(&caller.account)))
 }
 
+/// `PATCH /users/{user}`: oneself.
+pub async fn update_user(
+    State(context): State<Context>,
+    caller: Caller,
+    Identity(user): Identity,
+    Json(change): Json<Change>,
+) -> Result {
+    own(&caller, &user)?;
+    update(State(context), caller, Json(change)).await
+}
+
 /// `GET /account/rate-limits`
 pub async fn rate_limits(State(context): State<Context>, caller: Caller) -> Result {
     let remaining = context.rates.remaining(caller.account.id, context.now());

@@ -94,7 +94,7 @@ fn view(one: &Authorization, account: &Account, token: &str, now: Micros) -> Vie
         access_token: AccessToken { expires_in, id: one.token_id.0, token: token.to_owned() },
         client: None,
         created_at: rfc3339_seconds(one.created_at),
-        description: one.description.clone(),
+        description: one.description.clone().unwrap_or_default(),
         grant: None,
         id: one.id.0,
         refresh_token: None,

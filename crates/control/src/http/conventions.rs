@@ -128,7 +128,9 @@ async fn caller(context: &Context, request: &Parts) -> Result<Caller, Error> {
 fn permits(scope: &str, method: &Method, path: &str) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let protected = path.contains("/config-vars") || path.contains("/releases") || path.contains("/slugs");
-    let personal = path.starts_with("/oauth") || path.starts_with("/account") || path.starts_with("/users/~");
+    let personal = path.starts_with("/oauth")
+        || path.starts_with("/account")
+        || (path.starts_with("/users/") && !path.ends_with("/apps"));
     match scope {
         "global" => true,
         "identity" => reads && path == "/account",

@@ -14,7 +14,7 @@ use dozen_api::{
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::{
     answer::{Reply, Result},
@@ -56,7 +56,7 @@ pub async fn stream(
     let session = ops::log_sessions::redeem(&context, &ticket.token, after).await?;
     let tail = session.tail;
     let lines = open_session(context.settings.data_dir.join("run/logs.sock"), session);
-    let mut response = Body::from_stream(events(lines, tail)).into_response();
+    let mut response = Body::from_stream(events(lines, tail, KEEP_ALIVE)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -68,13 +68,14 @@ pub async fn stream(
 fn events(
     lines: impl Stream<Item = std::io::Result<Sent>> + Send + 'static,
     tail: bool,
+    keep_alive: Duration,
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     let first = Bytes::from_static(if tail { b": hello\n\n" } else { b"retry: 1\n\n" });
     // Lines that are ready together go out together.
     let lines = Box::pin(lines.ready_chunks(128));
-    let rest = stream::unfold(Some(lines), |lines| async move {
+    let rest = stream::unfold(Some(lines), move |lines| async move {
         let mut lines = lines?;
-        let Ok(next) = timeout_at(Instant::now() + KEEP_ALIVE, lines.next()).await else {
+        let Ok(next) = timeout(keep_alive, lines.next()).await else {
             return Some((Ok(Bytes::from_static(b": keep-alive\n\n")), Some(lines)));
         };
         let mut piece = Vec::with_capacity(PIECE);
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     async fn text(sent: Vec<Sent>, tail: bool) -> String {
-        let pieces: Vec<_> = events(stream::iter(sent.into_iter().map(Ok)), tail).collect().await;
+        let pieces: Vec<_> = events(stream::iter(sent.into_iter().map(Ok)), tail, KEEP_ALIVE).collect().await;
         let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.expect("a piece")).collect();
         String::from_utf8(bytes).expect("text")
     }
@@ -136,9 +137,9 @@ mod tests {
         assert_eq!(answer, ": hello\n\nid: 1\ndata: progress\ndata: id: 99\ndata: event: x\n\n");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn silence_is_filled_with_comments() {
-        let mut events = Box::pin(events(stream::pending(), true));
+        let mut events = Box::pin(events(stream::pending(), true, Duration::from_millis(1)));
         assert_eq!(events.next().await.expect("one").expect("bytes"), ": hello\n\n");
         assert_eq!(events.next().await.expect("one").expect("bytes"), ": keep-alive\n\n");
         assert_eq!(events.next().await.expect("one").expect("bytes"), ": keep-alive\n\n");

@@ -38,7 +38,7 @@ routes! {
         GET    "/account/features/{feature}" => features::account_info;
         PATCH  "/account/features/{feature}" => features::switch_account;
         GET    "/users/{user}" => account::user;
-        PATCH  "/users/~" => account::update;
+        PATCH  "/users/{user}" => account::update_user;
         GET    "/users/{user}/apps" => apps::of_user;
         POST   "/oauth/authorizations" => authorizations::create;
         GET    "/oauth/authorizations" => authorizations::list;
@@ -73,7 +73,7 @@ routes! {
         GET    "/apps/{app}/buildpack-installations" => buildpack_installations::list;
         PUT    "/apps/{app}/buildpack-installations" => buildpack_installations::replace;
         POST   "/sources" => sources::create;
-        POST   "/apps/{app}/sources" => sources::create;
+        POST   "/apps/{app}/sources" => sources::create_of_app;
         POST   "/apps/{app}/builds" => builds::create;
         GET    "/apps/{app}/builds" => builds::list;
         GET    "/apps/{app}/builds/{build}" => builds::info;

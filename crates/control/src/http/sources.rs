@@ -11,11 +11,11 @@ use tokio_util::io::ReaderStream;
 
 use super::{
     answer::{Reply, Result},
-    member::Caller,
+    member::{Caller, Member},
 };
 use crate::{ops, state::Context};
 
-/// `POST /sources`, `POST /apps/{app}/sources`.
+/// `POST /sources`.
 ///
 /// # Errors
 /// When the database fails.
@@ -23,6 +23,14 @@ pub async fn create(State(context): State<Context>, caller: Caller) -> Result {
     let addresses = ops::sources::create(&context, &caller.account).await?;
     let source_blob = platform::source::SourceBlob { get_url: addresses.get_url, put_url: addresses.put_url };
     Ok(Reply::created(&platform::source::Source { source_blob }))
+}
+
+/// `POST /apps/{app}/sources`, the older form: the place is the account's all the same.
+///
+/// # Errors
+/// When the database fails.
+pub async fn create_of_app(State(context): State<Context>, Member { account, .. }: Member) -> Result {
+    create(State(context), Caller { account, authorization: None }).await
 }
 
 /// The secret of an upload's address.

@@ -1,0 +1,117 @@
+//! OAuth authorizations, and signing in with e-mail and password.
+
+use axum::body::Body;
+use data_encoding::BASE64;
+use dozen_control::ops;
+use dozen_domain::config::Secret;
+use http::{Method, Request};
+use serde_json::{Value, json};
+
+use crate::api::{Answer, Api};
+
+async fn basic(api: &Api, user: &str, password: &str, method: Method, path: &str, body: Value) -> Answer {
+    let credentials = BASE64.encode(format!("{user}:{password}").as_bytes());
+    let request = Request::builder().method(method).uri(path).header("authorization", format!("Basic {credentials}"));
+    api.send(request.body(Body::from(body.to_string())).expect("a request")).await
+}
+
+fn token(answer: &Answer) -> String {
+    answer.json["access_token"]["token"].as_str().expect("a token").to_owned()
+}
+
+#[tokio::test]
+async fn one_signs_in_with_a_password_or_a_token_in_its_place() {
+    let api = Api::new().await;
+    let password = Some(Secret::new("correct horse battery"));
+    ops::accounts::create(&api.context, "p@example.com", password).await.expect("an account");
+    let admin = api.admin().await.email;
+    let body = json!({"description": "Heroku CLI login from here", "expires_in": 2_592_000, "scope": ["global"]});
+    for (email, password) in [("P@example.com", "correct horse battery"), (&admin, &api.token)] {
+        let made = basic(&api, email, password, Method::POST, "/oauth/authorizations", body.clone()).await.is(201);
+        assert_eq!(made.json["access_token"]["expires_in"], 2_592_000);
+        assert!(made.json["user"]["email"].as_str().is_some_and(|own| own.eq_ignore_ascii_case(email)));
+        api.call(&token(&made), Method::GET, "/account", None).await.is(200);
+    }
+    for (email, password) in [("p@example.com", "wrong"), ("nobody@example.com", "x"), ("p@example.com", &api.token)] {
+        let refused = basic(&api, email, password, Method::POST, "/oauth/authorizations", body.clone()).await;
+        refused.is_error(401, "unauthorized");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_accepted_as_the_password_of_any_user_name() {
+    let api = Api::new().await;
+    for user in ["", "anything", "heroku"] {
+        basic(&api, user, &api.token, Method::GET, "/account", json!({})).await.is(200);
+    }
+    basic(&api, "", "wrong", Method::GET, "/account", json!({})).await.is_error(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_and_then_with_stars() {
+    let api = Api::new().await;
+    let made = api.post("/oauth/authorizations", json!({"description": "ci"})).await.is(201);
+    assert_eq!(made.json["scope"], json!(["global"]));
+    let id = made.json["id"].as_str().expect("an id");
+    let secret = token(&made);
+    let shown = api.get(&format!("/oauth/authorizations/{id}")).await.is(200);
+    let shown = token(&shown);
+    assert!(shown.contains("**********") && shown != secret && secret.starts_with(&shown[..8]), "{shown}");
+    let all = api.get("/oauth/authorizations").await.is(200);
+    assert_eq!(all.json.as_array().map(Vec::len), Some(2));
+    assert!(!all.text.contains(&secret));
+    let own = api.call(&secret, Method::GET, "/oauth/authorizations/~", None).await.is(200);
+    assert_eq!(own.json["id"], id);
+}
+
+#[tokio::test]
+async fn an_authorization_is_changed_renewed_and_ended() {
+    let api = Api::new().await;
+    let made = api.post("/oauth/authorizations", json!({"expires_in": 60})).await.is(201);
+    let path = format!("/oauth/authorizations/{}", made.json["id"].as_str().expect("an id"));
+    let changed = api.patch(&path, json!({"description": "laptop", "client": {}})).await.is(200);
+    assert_eq!(changed.json["description"], "laptop");
+    let renewed = api.post(&format!("{path}/actions/regenerate-tokens"), json!({})).await.is(201);
+    api.call(&token(&made), Method::GET, "/account", None).await.is_error(401, "unauthorized");
+    api.call(&token(&renewed), Method::GET, "/account", None).await.is(200);
+    api.clock.advance(61);
+    api.call(&token(&renewed), Method::GET, "/account", None).await.is_error(401, "unauthorized");
+    api.get(&path).await.is_error(404, "not_found");
+
+    let made = api.post("/oauth/authorizations", json!({})).await.is(201);
+    let path = format!("/oauth/authorizations/{}", made.json["id"].as_str().expect("an id"));
+    api.delete(&path).await.is(200);
+    api.call(&token(&made), Method::GET, "/account", None).await.is_error(401, "unauthorized");
+    api.delete(&path).await.is_error(404, "not_found");
+    assert_eq!(api.delete("/oauth/sessions/~").await.is_error(404, "not_found").json["resource"], "session");
+}
+
+#[tokio::test]
+async fn nobody_sees_anothers_authorizations() {
+    let api = Api::new().await;
+    let made = api.post("/oauth/authorizations", json!({})).await.is(201);
+    let path = format!("/oauth/authorizations/{}", made.json["id"].as_str().expect("an id"));
+    let other = api.account("other@example.com").await;
+    for method in [Method::GET, Method::PATCH, Method::DELETE] {
+        api.call(&other, method, &path, Some(json!({}))).await.is_error(404, "not_found");
+    }
+    let all = api.call(&other, Method::GET, "/oauth/authorizations", None).await;
+    assert_eq!(all.json.as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn a_scope_limits_what_its_token_does() {
+    let api = Api::new().await;
+    api.app("shop").await;
+    let made = api.post("/oauth/authorizations", json!({"scope": ["read"]})).await.is(201);
+    let narrow = token(&made);
+    api.call(&narrow, Method::GET, "/apps/shop", None).await.is(200);
+    api.call(&narrow, Method::GET, "/apps/shop/config-vars", None).await.is_error(403, "forbidden");
+    api.call(&narrow, Method::PATCH, "/apps/shop", Some(json!({}))).await.is_error(403, "forbidden");
+    api.call(&narrow, Method::POST, "/oauth/authorizations", Some(json!({}))).await.is_error(403, "forbidden");
+    // Nor does it open the way to a wider one as a password.
+    let admin = api.admin().await.email;
+    basic(&api, &admin, &narrow, Method::POST, "/oauth/authorizations", json!({})).await.is_error(401, "unauthorized");
+    api.post("/oauth/authorizations", json!({"scope": ["everything"]})).await.is_error(422, "invalid_params");
+    api.post("/oauth/authorizations", json!({"expires_in": 0})).await.is_error(422, "invalid_params");
+}

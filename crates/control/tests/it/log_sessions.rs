@@ -1,0 +1,92 @@
+//! Log sessions: a URL with its own secret, and the events behind it.
+
+use axum::body::Body;
+use dozen_api::{
+    frame,
+    logs::{Hello, Sent, Session, Source},
+    socket,
+};
+use http::{Method, Request};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::api::{Answer, Api};
+
+/// A logs role that answers one session with two lines, and says what it was asked.
+fn logs_role(api: &Api) -> JoinHandle<Session> {
+    let run = api.directory.path().join("run");
+    std::fs::create_dir_all(&run).expect("a directory");
+    let listener = socket::bind(&run.join("logs.sock")).expect("a socket");
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        let hello: Option<Hello> = frame::read(&mut connection).await.expect("a frame");
+        let Some(Hello::Session(session)) = hello else { panic!("no session: {hello:?}") };
+        for sequence in [7, 8] {
+            let line = Sent::Line { sequence, text: format!("2026 app[web.1]: line {sequence}") };
+            frame::write(&mut connection, &line).await.expect("a write");
+        }
+        frame::write(&mut connection, &Sent::Caught).await.expect("a write");
+        session
+    })
+}
+
+async fn open(api: &Api, url: &str, after: Option<&str>) -> Answer {
+    let path = url.strip_prefix("http://localhost:5000").expect("a URL of the API");
+    let mut request = Request::builder().uri(path).header("accept", "text/event-stream");
+    if let Some(after) = after {
+        request = request.header("last-event-id", after);
+    }
+    api.send(request.body(Body::empty()).expect("a request")).await
+}
+
+async fn session(api: &Api, body: serde_json::Value) -> String {
+    let made = api.post("/apps/shop/log-sessions", body).await.is(201);
+    made.json["logplex_url"].as_str().expect("a URL").to_owned()
+}
+
+#[tokio::test]
+async fn history_streams_as_events_and_ends() {
+    let api = Api::new().await;
+    let app = api.app("shop").await;
+    let role = logs_role(&api);
+    let url = session(&api, json!({"dyno": "web", "source": "app", "lines": 50, "tail": false})).await;
+    let answer = open(&api, &url, None).await.is(200);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    let expected = "retry: 1\n\nid: 7\ndata: 2026 app[web.1]: line 7\n\nid: 8\ndata: 2026 app[web.1]: line 8\n\n";
+    assert_eq!(answer.text, expected);
+    let process = Some("web".to_owned());
+    let asked = Session { app: app.id, source: Some(Source::App), process, lines: 50, tail: false, after: None };
+    assert_eq!(role.await.expect("the role"), asked);
+}
+
+#[tokio::test]
+async fn a_reconnect_goes_on_after_the_last_line() {
+    let api = Api::new().await;
+    api.app("shop").await;
+    let url = session(&api, json!({})).await;
+    let role = logs_role(&api);
+    // The address itself is past its time, but the client was there before.
+    api.clock.advance(3600);
+    open(&api, &url, None).await.is_error(404, "not_found");
+    open(&api, &url, Some("6")).await.is(200);
+    let asked = role.await.expect("the role");
+    assert_eq!((asked.after, asked.lines, asked.tail), (Some(6), 100, false));
+    api.clock.advance(25 * 3600);
+    open(&api, &url, Some("6")).await.is_error(404, "not_found");
+}
+
+#[tokio::test]
+async fn an_address_is_worth_nothing_when_changed_or_when_its_account_has_lost_the_app() {
+    let api = Api::new().await;
+    api.app("shop").await;
+    let url = session(&api, json!({})).await;
+    open(&api, &format!("{url}x"), None).await.is_error(404, "not_found");
+    open(&api, "http://localhost:5000/logs/stream", None).await.is_error(404, "not_found");
+    let friend = api.account("friend@example.com").await;
+    api.post("/apps/shop/collaborators", json!({"user": "friend@example.com"})).await.is(201);
+    let made = api.call(&friend, Method::POST, "/apps/shop/log-sessions", Some(json!({}))).await.is(201);
+    let url = made.json["logplex_url"].as_str().expect("a URL").to_owned();
+    api.delete("/apps/shop/collaborators/friend@example.com").await.is(200);
+    open(&api, &url, None).await.is_error(404, "not_found");
+    api.post("/apps/shop/log-sessions", json!({"source": "moon"})).await.is_error(422, "invalid_params");
+}

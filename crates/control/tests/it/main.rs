@@ -1,0 +1,19 @@
+//! The control role from outside: HTTP and git in, answers out, with a real database and an engine and builds that do
+//! what the test says. [`api`] is a platform without sockets for the Platform API, [`server`] one with them for git.
+
+mod access;
+mod accounts;
+mod api;
+mod apps;
+mod authorizations;
+mod code;
+mod config_vars;
+mod conventions;
+mod domains;
+mod ledger;
+mod log_sessions;
+mod processes;
+mod push;
+mod releases;
+mod schema;
+mod server;
