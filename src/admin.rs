@@ -40,6 +40,9 @@ pub(crate) enum Error {
     /// What was asked for is refused.
     #[error("{0}")]
     Operation(#[from] ops::Error),
+    /// Dynos.
+    #[error("stop the dynos")]
+    Dynos(#[from] roles::Error),
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] data_dir::Error),
@@ -71,7 +74,7 @@ pub(crate) fn stop(config: &Config, with_dynos: bool, printer: &mut Printer<'_>)
     if with_dynos && config.data_dir.is_dir() {
         // Held to the end, so that no platform starts while its dynos are taken away.
         let _lock = data_dir::lock(&config.data_dir)?;
-        let stopped = 0;
+        let stopped = roles::block_on(roles::tear_down(config)).map_err(Error::EventLoop)??;
         printer.note(&format!("Stopped {stopped} dynos."));
     }
     Ok(())

@@ -23,7 +23,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-pub(crate) use wiring::{builder, git_hook, missing_protections, shim, static_server};
+pub(crate) use wiring::{builder, git_hook, missing_protections, shim, static_server, tear_down};
 
 use crate::{
     commands::complain,

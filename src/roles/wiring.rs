@@ -153,7 +153,8 @@ pub(super) async fn router(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RoleError> {
     let (plain, tls) = (inherited.listener("plain")?, inherited.listener("tls")?);
-    announce(inherited.ready, || async { true });
+    let listen = listeners::recorded(config);
+    announce(inherited.ready, move || answers(listen.router, "/"));
     let paths = dozen_control::tls::ensure(&config.data_dir, &certificates(config)).map_err(Error::from)?;
     let options = dozen_router::Options {
         http: plain,
@@ -175,6 +176,31 @@ async fn answers(address: SocketAddr, path: &'static str) -> bool {
     let Ok(client) = Client::new(&format!("http://{}", environment::connectable(address))) else { return true };
     let answer = client.get::<serde_json::Value>(path).await;
     !matches!(answer, Err(client::Error::Connect { .. } | client::Error::Exchange { .. }))
+}
+
+/// Stops all dynos and removes what they used. The logs role's work goes on meanwhile, so that the dynos' last lines
+/// are kept; returns how many dynos there were.
+pub(crate) async fn tear_down(config: &Config) -> Result<usize, RoleError> {
+    let run_dir = config.data_dir.join("run");
+    let logs_dir = config.data_dir.join("logs");
+    let options = dozen_logs::Options { run_dir: run_dir.clone(), logs_dir, limits: config.limits.clone() };
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let collecting = dozen_logs::run(options, async { _ = ended.await });
+    let executable = std::env::current_exe()
+        .map_err(|source| RoleError::Io { operation: "find the platform's own executable", source })?;
+    let lines = Sender::connect(run_dir.join("logs.sock"), "stop", capacity(&config.limits));
+    let stopping = async {
+        let stopped = match machine(config, executable, lines).await {
+            Ok(host) => Ok(dozen_runtime::teardown::tear_down(Arc::new(host)).await),
+            Err(error) => Err(error),
+        };
+        // Whoever collects has not ended by itself; if it has, its error is told below.
+        _ = end.send(());
+        stopped
+    };
+    let (collected, stopped) = tokio::join!(collecting, stopping);
+    collected.map_err(Error::from)?;
+    Ok(stopped?)
 }
 
 /// What dynos of this start lack, one sentence each.

@@ -54,9 +54,23 @@ pub struct Admin {
 /// The name by which a client reaches a listening address: the CLI sends its token to `localhost` and `127.0.0.1` only.
 pub fn host(address: IpAddr) -> String {
     match address {
-        _ if address.is_loopback() || address.is_unspecified() => "localhost".to_owned(),
+        _ if address == IpAddr::from([127, 0, 0, 1])
+            || address == std::net::Ipv6Addr::LOCALHOST
+            || address.is_unspecified() =>
+        {
+            "localhost".to_owned()
+        }
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Where to connect to reach a listening address: a wildcard is reached on the loopback.
+pub fn connectable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) if address.ip().is_unspecified() => ([127, 0, 0, 1], address.port()).into(),
+        SocketAddr::V6(_) if address.ip().is_unspecified() => (std::net::Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
     }
 }
 

@@ -3,6 +3,7 @@
 //! * [`engine`]: the machine engine, which keeps what runs in line with what is wanted, through the shims.
 //! * [`builds`]: builds in containers, and [`artefacts`], the store of the images that come out.
 //! * [`network`]: the bridge, addresses and packet filter that dynos share.
+//! * [`teardown`]: takes all of that off the machine again.
 //! * [`shim`]: the process that owns one dyno, with [`sandbox`], the container it makes, and [`cgroup`], its limits.
 
 pub mod artefacts;
@@ -12,3 +13,4 @@ pub mod network;
 pub mod cgroup;
 pub mod sandbox;
 pub mod shim;
+pub mod teardown;

@@ -1,0 +1,39 @@
+//! The example apps deploy without a change.
+
+use dozen_testkit::App;
+
+use crate::platform;
+
+#[test]
+fn the_python_example_answers_and_an_unchanged_dependency_set_is_reused() {
+    let platform = platform().start();
+    let app = App::of_example(&platform, "python", "python");
+    let pushed = app.push();
+    drop(pushed.says("Python app detected").says("Released v"));
+    drop(app.heroku(&["ps:scale", "worker=1"]));
+    app.write("note.txt", "a change that no dependency sees");
+    app.commit("a note");
+    drop(app.push().says("Released v").says_not("Collecting "));
+}
+
+#[test]
+fn the_node_example_answers() {
+    let platform = platform().start();
+    let app = App::of_example(&platform, "nodejs", "nodejs");
+    drop(app.push().says("Node.js app detected"));
+}
+
+#[test]
+fn the_static_example_answers() {
+    let platform = platform().start();
+    let app = App::of_example(&platform, "static", "static");
+    let _pushed = app.push();
+    assert!(app.get("/").body.contains("<html"));
+}
+
+#[test]
+fn the_rust_example_answers() {
+    let platform = platform().start();
+    let app = App::of_example(&platform, "rust", "rust");
+    drop(app.push().says("Rust app detected"));
+}
