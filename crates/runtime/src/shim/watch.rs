@@ -140,7 +140,7 @@ fn parse(text: &str, port: u16) -> impl Iterator<Item = Listener> {
             1 => IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])),
             _ => IpAddr::V6(Ipv6Addr::from(octets)),
         };
-        Some(Listener { address, dual: address.is_ipv6(), uid })
+        Some(Listener { address, dual: address == IpAddr::V6(Ipv6Addr::UNSPECIFIED), uid })
     })
 }
 
