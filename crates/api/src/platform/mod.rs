@@ -7,6 +7,7 @@
 pub mod account;
 pub mod app;
 pub mod app_feature;
+pub mod build;
 pub mod buildpack_installation;
 pub mod collaborator;
 pub mod domain;
@@ -18,6 +19,8 @@ pub mod log_session;
 pub mod oauth_authorization;
 pub mod region;
 pub mod release;
+pub mod slug;
+pub mod source;
 pub mod stack;
 
 use serde::{Deserialize, Serialize};
