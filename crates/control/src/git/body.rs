@@ -17,7 +17,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Registered, process::Running};
+use super::process::Running;
 
 /// Bytes read from git at once.
 const PIECE: usize = 64 << 10;
@@ -51,10 +51,9 @@ pub(super) async fn exchange(
     running: Running,
     input: ChildStdin,
     mut output: ChildStdout,
-    registered: Registered,
 ) -> io::Result<Body> {
     let feeding = tokio::spawn(feed(sent.into_data_stream(), encoding, input));
-    let guard = Guard { feeding: feeding.abort_handle(), running, _registered: registered };
+    let guard = Guard { feeding: feeding.abort_handle(), running };
     let mut first = BytesMut::with_capacity(PIECE);
     // The status line waits for git's first word, so that a git that cannot start is an error and not an empty answer.
     if output.read_buf(&mut first).await? == 0 {
@@ -109,7 +108,6 @@ async fn feed(mut sent: BodyDataStream, encoding: Encoding, mut input: ChildStdi
 struct Guard {
     feeding: AbortHandle,
     running: Running,
-    _registered: Registered,
 }
 
 impl Drop for Guard {

@@ -29,7 +29,7 @@ use dozen_domain::ids::{AccountId, AppId};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 
 use self::process::Run;
-use crate::Context;
+use crate::{Context, reconcile::driver::chain};
 
 /// Why git could not do its part.
 #[derive(Debug, thiserror::Error)]
@@ -104,20 +104,45 @@ impl Pushes {
         secret
     }
 
-    fn remove(&self, secret: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(secret);
+    /// Forgets a push. When it was the last of its app, nothing is left in quarantine: git does not remove what it had
+    /// received when it is stopped by a signal.
+    fn remove(&self, secret: &str, data_dir: &std::path::Path) -> Vec<PathBuf> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.remove(secret) {
+            // Under the lock, so that no push of this app begins meanwhile.
+            Some(gone) if all.values().all(|push| push.app != gone.app) => repository::set_aside(data_dir, gone.app),
+            _ => Vec::new(),
+        }
     }
 }
 
-/// Forgets a push when git is done with it.
+/// A push under way, forgotten when this is dropped.
 struct Registered {
     context: Context,
     secret: String,
 }
 
+impl Registered {
+    fn new(context: &Context, push: Push) -> Self {
+        Self { secret: context.pushes.add(push), context: context.clone() }
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.context.pushes.remove(&self.secret);
+        let pushed = self.context.pushes.find(&self.secret);
+        let aside = self.context.pushes.remove(&self.secret, &self.context.settings.data_dir);
+        // Without a runtime the role is at its end; the next start sweeps.
+        let (Some(push), Ok(runtime)) = (pushed, tokio::runtime::Handle::try_current()) else { return };
+        let context = self.context.clone();
+        runtime.spawn(async move {
+            for path in aside {
+                let _ = tokio::fs::remove_dir_all(path).await;
+            }
+            if let Err(error) = repository::upkeep(&context, push.app).await {
+                tracing::warn!(app = %push.app, error = %chain(&error), "cannot look after a repository");
+            }
+        });
     }
 }
 
@@ -188,10 +213,9 @@ async fn advertise(
         service,
         advertise: true,
         protocol,
-        push: None,
         push_bytes: context.limits().push_bytes,
     };
-    let (mut running, input, mut output) = run.start()?;
+    let (mut running, input, mut output) = run.start(None)?;
     drop(input);
     tokio::io::AsyncReadExt::read_to_end(&mut output, to).await.map_err(Error::Git)?;
     let status = running.wait().await.map_err(Error::Git)?;
@@ -228,21 +252,20 @@ async fn serve(context: Context, name: &str, service: Service, request: Request<
         Ok(repository) => repository,
         Err(error) => return failed(&error),
     };
-    let registered = Registered { secret: context.pushes.add(push), context: context.clone() };
     let run = Run {
         data_dir: &data_dir,
         repository: &repository,
         service,
         advertise: false,
         protocol: protocol(&parts.headers),
-        push: (service == Service::Receive).then_some(registered.secret.as_str()),
         push_bytes: context.limits().push_bytes,
     };
-    let (running, input, output) = match run.start() {
+    let registered = (service == Service::Receive).then(|| Registered::new(&context, push));
+    let (running, input, output) = match run.start(registered) {
         Ok(started) => started,
         Err(error) => return failed(&error),
     };
-    match body::exchange(sent, encoding, running, input, output, registered).await {
+    match body::exchange(sent, encoding, running, input, output).await {
         Ok(body) => answer(service, "result", body),
         Err(error) => failed(&Error::Git(error)),
     }

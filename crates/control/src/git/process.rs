@@ -9,12 +9,12 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::{Error, Service};
+use super::{Error, Registered, Service};
 use crate::hook::protocol::{PUSH, SOCKET};
 
 /// Where programs are looked for; the platform's own environment never reaches git.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Time for git to remove its quarantine after SIGTERM.
+/// Time for git and what it started to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 
 /// What one run of git is to do.
@@ -26,8 +26,6 @@ pub(super) struct Run<'a> {
     pub(super) advertise: bool,
     /// The client's `Git-Protocol` header.
     pub(super) protocol: Option<&'a str>,
-    /// Names the push to the hook.
-    pub(super) push: Option<&'a str>,
     /// Largest pack.
     pub(super) push_bytes: u64,
 }
@@ -36,6 +34,8 @@ pub(super) struct Run<'a> {
 pub(super) struct Running {
     child: Option<Child>,
     group: Option<Pid>,
+    /// Gone when git is.
+    registered: Option<Registered>,
 }
 
 /// `git` with an environment of our making.
@@ -62,8 +62,8 @@ pub(super) async fn version() -> Result<String, Error> {
 }
 
 impl Run<'_> {
-    /// Starts git.
-    pub(super) fn start(&self) -> Result<(Running, ChildStdin, ChildStdout), Error> {
+    /// Starts git; its hook proves with the registration's secret which push it belongs to.
+    pub(super) fn start(&self, registered: Option<Registered>) -> Result<(Running, ChildStdin, ChildStdout), Error> {
         let mut command = command(self.data_dir);
         let hooks = self.data_dir.join("hooks");
         let mut setting = |name: &str, value: &std::ffi::OsStr| {
@@ -95,8 +95,8 @@ impl Run<'_> {
         if let Some(protocol) = self.protocol {
             command.env("GIT_PROTOCOL", protocol);
         }
-        if let Some(push) = self.push {
-            command.env(PUSH, push).env(SOCKET, self.data_dir.join("run/control.sock"));
+        if let Some(registered) = &registered {
+            command.env(PUSH, &registered.secret).env(SOCKET, self.data_dir.join("run/control.sock"));
         }
         let mut child = command.process_group(0).stdin(Stdio::piped()).spawn().map_err(Error::Git)?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
@@ -106,7 +106,7 @@ impl Run<'_> {
             tokio::spawn(trace(self.service, stderr));
         }
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok((Running { child: Some(child), group }, input, output))
+        Ok((Running { child: Some(child), group, registered }, input, output))
     }
 }
 
@@ -116,6 +116,7 @@ impl Running {
         let Some(child) = &mut self.child else { return Err(std::io::ErrorKind::NotFound.into()) };
         let status = child.wait().await?;
         self.child = None;
+        self.registered = None;
         Ok(status)
     }
 }
@@ -125,11 +126,14 @@ impl Drop for Running {
         let (Some(mut child), Some(group)) = (self.child.take(), self.group) else { return };
         // Not reaped yet, so the group's number is still its own.
         let _ = kill_process_group(group, Signal::TERM);
-        tokio::spawn(async move {
+        let registered = self.registered.take();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
             if tokio::time::timeout(TERM_GRACE, child.wait()).await.is_err() {
                 let _ = kill_process_group(group, Signal::KILL);
                 let _ = child.wait().await;
             }
+            drop(registered);
         });
     }
 }

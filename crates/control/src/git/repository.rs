@@ -9,6 +9,7 @@ use std::{
 use dozen_domain::ids::AppId;
 
 use super::{Error, process};
+use crate::{Context, ops, store};
 
 /// Attributes that leave a build's source as a checkout would have it: nothing omitted, nothing substituted.
 const ATTRIBUTES: &str = "* -export-ignore -export-subst\n";
@@ -76,22 +77,67 @@ pub fn install_hook(data_dir: &Path, command: &[String]) -> io::Result<()> {
     fs::rename(fresh, hook)
 }
 
+/// After a push: notes the repository's size and packs it when git thinks it is time.
+pub(super) async fn upkeep(context: &Context, app: AppId) -> ops::Result<()> {
+    let data_dir = &context.settings.data_dir;
+    let repository = path(data_dir, app);
+    let mut pack = process::command(data_dir);
+    pack.arg("-c").arg(format!("safe.directory={}", repository.display()));
+    pack.args(["-c", "gc.autoDetach=false", "--git-dir"]).arg(&repository).args(["gc", "--auto", "--quiet"]);
+    let packed = pack.status().await;
+    packed.map_err(|error| ops::Error::platform("run git gc", error))?;
+    let measured = tokio::task::spawn_blocking(move || bytes(&repository)).await;
+    let bytes = measured.map_err(|error| ops::Error::platform("measure a repository", error))?;
+    let mut db = context.store.write().await?;
+    store::apps::set_repo_size(&mut db, app, i64::try_from(bytes).unwrap_or(i64::MAX)).await?;
+    Ok(db.commit().await?)
+}
+
+/// Bytes of all files below a directory.
+fn bytes(directory: &Path) -> u64 {
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => bytes(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    };
+    entries(directory).map(of).sum()
+}
+
+/// Begin of the names of what is to be removed, in `tmp`.
+const ASIDE: &str = "quarantine-";
+
+/// Moves what interrupted pushes left in an app's quarantine out of its repository; answers where it is now.
+pub(super) fn set_aside(data_dir: &Path, app: AppId) -> Vec<PathBuf> {
+    let tmp = data_dir.join("tmp");
+    let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(&tmp);
+    let left = entries(&path(data_dir, app).join("objects")).filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("incoming-") || name.starts_with("tmp_objdir-")
+    });
+    left.filter_map(|entry| {
+        let aside = tmp.join(format!("{ASIDE}{}", uuid::Uuid::new_v4().simple()));
+        fs::rename(entry.path(), &aside).ok().map(|()| aside)
+    })
+    .collect()
+}
+
 /// Removes what pushes that were cut off by a crash left in all repositories: quarantined objects and half-made
 /// repositories. Called at start, when no push runs.
 pub fn sweep(data_dir: &Path) {
-    let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
-    for app in entries(data_dir.join("apps")) {
-        for entry in entries(app.path()) {
-            if entry.file_name().to_string_lossy().starts_with("repo.git.") {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+    for app in entries(&data_dir.join("apps")) {
+        for entry in entries(&app.path()).filter(|entry| entry.file_name().to_string_lossy().starts_with("repo.git.")) {
+            let _ = fs::remove_dir_all(entry.path());
         }
-        for entry in entries(app.path().join("repo.git/objects")) {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with("incoming-") || name.starts_with("tmp_objdir-") {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+        if let Ok(app) = app.file_name().to_string_lossy().parse() {
+            set_aside(data_dir, app);
         }
     }
+    for entry in entries(&data_dir.join("tmp")).filter(|entry| entry.file_name().to_string_lossy().starts_with(ASIDE)) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
+    fs::read_dir(directory).into_iter().flatten().flatten()
 }

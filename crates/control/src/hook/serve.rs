@@ -188,7 +188,7 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
     };
     let id = BuildId::random();
     let path = builds::scratch(context, id, ".tar");
-    let source = archive(context, hook, commit, &path).await;
+    let source = archive(hook, commit, &path).await;
     let (source, commit, subject) = match source {
         Ok(Some(got)) => got,
         other => {
@@ -234,13 +234,7 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
 }
 
 /// Has the hook write the source; nothing when it could not, which the pusher has been told.
-async fn archive(
-    context: &Context,
-    hook: &mut Hook,
-    commit: String,
-    path: &Path,
-) -> io::Result<Option<(Source, String, String)>> {
-    tokio::fs::create_dir_all(context.settings.data_dir.join("tmp")).await?;
+async fn archive(hook: &mut Hook, commit: String, path: &Path) -> io::Result<Option<(Source, String, String)>> {
     frame::write(&mut hook.to, &ToHook::Archive { commit, path: path.to_owned() }).await?;
     match frame::read(&mut hook.from).await? {
         Some(FromHook::Source { commit, subject, submodules }) => {

@@ -27,7 +27,8 @@ pub(super) fn archive(commit: &str, path: &Path) -> Result<FromHook, String> {
         .mode(0o600)
         .open(path)
         .map_err(failed("create the source archive"))?;
-    let mut archive = git(["archive", "--format=tar", commit])
+    // The tree and not the commit: its tar has no header of its own that a reader might take for a file.
+    let mut archive = git(["archive", "--format=tar", &format!("{commit}^{{tree}}")])
         .stdout(tar)
         .stderr(Stdio::piped())
         .spawn()

@@ -8,23 +8,15 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse as _, Response},
 };
-use dozen_domain::ids::{AppId, ReleaseId};
+use dozen_domain::ids::AppId;
 use http::{HeaderValue, header};
 use uuid::Uuid;
 
 use super::answer::Result;
 use crate::{
-    ops::{
-        Error,
-        output::{self, Kind},
-    },
+    ops::{Error, output},
     state::Context,
 };
-
-/// Where a release command's output streams from.
-pub fn release_url(context: &Context, app: AppId, release: ReleaseId) -> String {
-    output::url(context, Kind::Release, app, release.0)
-}
 
 /// `GET /streams/{kind}/{app}/{id}/{tag}`, without credentials.
 ///

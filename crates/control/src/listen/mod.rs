@@ -77,6 +77,8 @@ pub async fn run(
         let operation = operation.to_owned();
         move |source| Error::Io { operation, source }
     };
+    let scratch = settings.data_dir.join("tmp");
+    std::fs::create_dir_all(&scratch).map_err(failed("make the directory tmp in the data directory"))?;
     let hooks = hook::serve::bind(&settings.data_dir).map_err(failed("listen at run/control.sock"))?;
 
     let server = Server::new(routes::table(context.clone()), Arc::new(NobodyToMeet));

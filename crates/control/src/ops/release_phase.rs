@@ -50,6 +50,11 @@ pub fn output_path(context: &Context, app: AppId, release: ReleaseId) -> PathBuf
     output::path(context, Kind::Release, app, release.0)
 }
 
+/// Where clients read a release command's output.
+pub fn output_url(context: &Context, release: &Release) -> String {
+    output::url(context, Kind::Release, release.app, release.id.0)
+}
+
 /// Waits for the end of a release's phase.
 ///
 /// # Errors

@@ -127,13 +127,12 @@ pub fn redeem(context: &Context, url: &str) -> Result<Option<SourceId>> {
 /// # Errors
 /// When nothing was uploaded or the disk fails.
 pub async fn copy(context: &Context, id: SourceId, to: &Path) -> Result<()> {
-    match fs::copy(path(context, id), to).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(Error::invalid("Nothing was uploaded to this source: PUT it to its put_url first."))
-        }
-        Err(error) => Err(Error::platform(format!("write {}", to.display()), error)),
+    let from = path(context, id);
+    if !fs::try_exists(&from).await.unwrap_or(false) {
+        return Err(Error::invalid("Nothing was uploaded to this source: PUT it to its put_url first."));
     }
+    let copied = fs::copy(from, to).await;
+    copied.map(drop).map_err(|error| Error::platform(format!("write {}", to.display()), error))
 }
 
 /// Removes uploads whose addresses have ended.

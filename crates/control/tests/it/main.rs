@@ -14,6 +14,7 @@ mod ledger;
 mod log_sessions;
 mod processes;
 mod push;
+mod reconcile;
 mod releases;
 mod schema;
 mod server;
