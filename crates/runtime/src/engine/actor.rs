@@ -416,7 +416,9 @@ impl Actor {
         match (kind, replaced) {
             (Kind::Formation, true) => {
                 self.say(id, now, say::RESTARTING.to_owned());
-                self.say(id, now, say::changed(word, "starting"));
+                if word != "starting" {
+                    self.say(id, now, say::changed(word, "starting"));
+                }
             }
             (Kind::Formation, false) => self.say(id, now, say::changed(word, "down")),
             (Kind::OneOff, _) => {}
