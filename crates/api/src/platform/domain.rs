@@ -26,7 +26,7 @@ pub struct Domain {
     pub kind: String,
     /// Its certificate; null without one.
     pub sni_endpoint: Option<Named>,
-    /// `succeeded`: requests are routed.
+    /// `none`: nothing is left to do, requests are routed.
     pub status: String,
     /// When it was last changed.
     pub updated_at: String,

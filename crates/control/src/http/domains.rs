@@ -90,7 +90,8 @@ fn view(context: &Context, one: &Domain, app: &App) -> View {
         id: one.id.0,
         kind: if one.custom { "custom" } else { "heroku" }.to_owned(),
         sni_endpoint: None,
-        status: "succeeded".to_owned(),
+        // Nothing is pending: requests are routed at once. With any other word the official CLI says that the domain waits.
+        status: "none".to_owned(),
         updated_at: rfc3339_seconds(one.updated_at),
     }
 }
