@@ -42,7 +42,8 @@ impl Output {
 
     /// Something to look at that does not stop the build.
     pub(crate) fn warning(&mut self, headline: &str, details: &[&str]) {
-        self.write(format!(" !     {headline}\n").as_bytes());
+        self.write(format!(" !     {headline}").trim_end().as_bytes());
+        self.write(b"\n");
         for line in details {
             self.write(format!(" !     {line}").trim_end().as_bytes());
             self.write(b"\n");

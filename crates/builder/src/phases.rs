@@ -216,6 +216,8 @@ fn compile(
             _ => None,
         });
     }
+    let home = build.roots.build.join("home");
+    fs::create_dir_all(&home).map_err(Error::io("create", &home))?;
     request.source.unpack(&build.roots.app, request.spec.limits.source_bytes)?;
     crate::source::submodule::fetch(build)?;
     let (mut outcomes, mut layers) = (Vec::new(), Vec::new());

@@ -327,8 +327,8 @@ impl Planned {
             }
             if let Manager::YarnBerry { checked_in: Some(path), .. } = &self.manager {
                 let file = bin.join("yarn");
-                let script = format!("#!/bin/sh\nexec node \"${{HOME:-{LAUNCH_APP}}}/{path}\" \"$@\"\n");
-                let script = script.replace("${HOME:-/app}", &build.roots.app.to_string_lossy());
+                let release = build.roots.app.join(path);
+                let script = format!("#!/bin/sh\nexec node '{}' \"$@\"\n", release.display());
                 fs::write(&file, script).map_err(Error::io("write", &file))?;
                 fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).map_err(Error::io("write", &file))?;
             }
@@ -344,7 +344,12 @@ impl Planned {
                 .unwrap_or(headers);
         }
         if headers.join("include/node").exists() {
-            build.set("npm_config_nodedir", headers);
+            // npm of the machine warns about the older name, older ones know no other.
+            let name = match (&self.manager, self.packages.is_empty()) {
+                (Manager::Npm { .. }, true) => "npm_package_config_node_gyp_nodedir",
+                _ => "npm_config_nodedir",
+            };
+            build.set(name, headers);
         }
         build.prepend_path(&build.roots.app.join("node_modules/.bin"));
         build.prepend_path(&bin);

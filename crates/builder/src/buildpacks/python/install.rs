@@ -144,7 +144,7 @@ impl Manager {
                     .with("UV_NO_MANAGED_PYTHON", "1")
                     // The cache is another mount than the app.
                     .with("UV_LINK_MODE", "copy")
-                    .with("UV_NATIVE_TLS", "1")
+                    .with("UV_SYSTEM_CERTS", "1")
             }
             Self::Poetry => {
                 let poetry = tool(build, interpreter, "poetry", POETRY_VERSION)?;
