@@ -11,7 +11,10 @@ fn config_vars_are_set_shown_edited_and_unset() {
     drop(app.heroku(&["config:set", "GREETING=hello world", "EMPTY="]).says("v"));
     assert_eq!(app.heroku(&["config:get", "GREETING"]).stdout.trim(), "hello world");
     drop(app.heroku(&["config"]).says("GREETING: hello world"));
-    assert_eq!(app.heroku(&["config", "-s"]).stdout.lines().find(|l| l.starts_with("GREETING")), Some("GREETING='hello world'"));
+    assert_eq!(
+        app.heroku(&["config", "-s"]).stdout.lines().find(|l| l.starts_with("GREETING")),
+        Some("GREETING='hello world'")
+    );
     drop(app.heroku(&["releases"]).says("Set EMPTY, GREETING config vars").says_not("hello world"));
 
     // The editor gets a file of assignments and its result is what holds.

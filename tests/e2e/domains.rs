@@ -41,7 +41,8 @@ fn a_request_reaches_the_dyno_with_what_the_router_adds() {
     assert_eq!(app.get("/").status, 503, "blank");
     let _pushed = app.push();
     let headers: serde_json::Value = serde_json::from_str(&app.get("/headers").body).expect("JSON");
-    for (name, value) in [("x-forwarded-proto", "http"), ("x-forwarded-for", "127.0.0.1"), ("host", "headed.localhost")] {
+    for (name, value) in [("x-forwarded-proto", "http"), ("x-forwarded-for", "127.0.0.1"), ("host", "headed.localhost")]
+    {
         assert_eq!(headers[name], value, "{headers}");
     }
     for name in ["x-request-id", "x-request-start", "x-forwarded-port", "via"] {

@@ -19,7 +19,7 @@ fn the_python_example_answers_and_an_unchanged_dependency_set_is_reused() {
 #[test]
 fn the_node_example_answers() {
     let platform = platform().start();
-    let app = App::of_example(&platform, "nodejs", "nodejs");
+    let app = App::of_example(&platform, "node", "node-websocket");
     drop(app.push().says("Node.js app detected"));
 }
 
@@ -36,4 +36,22 @@ fn the_rust_example_answers() {
     let platform = platform().start();
     let app = App::of_example(&platform, "rust", "rust");
     drop(app.push().says("Rust app detected"));
+}
+
+#[test]
+fn the_release_phase_example_runs_its_release_command_first() {
+    let platform = platform().start();
+    let app = App::of_example(&platform, "phases", "release-phase");
+    let _pushed = app.push();
+    drop(app.heroku(&["releases:output"]));
+}
+
+#[test]
+fn the_classic_buildpack_example_is_built_by_its_own_buildpack() {
+    let platform = platform().start();
+    let app = App::of_example(&platform, "classic", "classic-buildpack/app");
+    let buildpack = dozen_testkit::example("classic-buildpack/buildpack");
+    let buildpack = buildpack.canonicalize().expect("a folder");
+    drop(app.heroku(&["buildpacks:set", &format!("file://{}", buildpack.display())]));
+    let _pushed = app.push();
 }

@@ -20,7 +20,8 @@ fn the_stream_holds_app_router_and_platform_lines_and_can_be_filtered() {
     app.wait_for_log("path=\"/print/needle\"");
     app.wait_for_log("app[worker.1]: working");
     let all = app.heroku(&["logs", "-n", "1500"]);
-    let all = all.says("app[api]: ").says("heroku[web.1]: State changed from starting to up").says("heroku[router]: at=info");
+    let all =
+        all.says("app[api]: ").says("heroku[web.1]: State changed from starting to up").says("heroku[router]: at=info");
     drop(all.says("app[web.1]: listening"));
 
     let one = app.heroku(&["logs", "-n", "1"]).stdout;

@@ -12,7 +12,7 @@ fn a_push_is_built_released_run_and_told() {
     let app = App::plain(&platform, "pushed");
     let pushed = app.push();
     let pushed = pushed.says("remote: -----> ").says("Released v").says("http://pushed.localhost:");
-    drop(pushed.says("deployed to Heroku").says_not("fatal"));
+    drop(pushed.says("deployed to Dozen").says_not("fatal"));
     drop(app.heroku(&["releases"]).says("Deploy").says("admin@localhost.localdomain"));
     drop(app.heroku(&["ps"]).says("web.1: up").says("server.py"));
 
@@ -79,6 +79,9 @@ fn who_may_not_push_does_not() {
     let mut push = platform.client_command("git", app.directory());
     let refused = push.env("HEROKU_API_KEY", "wrong").args(["push", "heroku", "main"]).output().expect("git");
     assert!(!refused.status.success());
-    let url = format!("https://localhost:{}/no-such-app.git", platform.address("DOZEN_TLS_LISTEN").rsplit(':').next().expect("a port"));
+    let url = format!(
+        "https://localhost:{}/no-such-app.git",
+        platform.address("DOZEN_TLS_LISTEN").rsplit(':').next().expect("a port")
+    );
     drop(platform.git(app.directory(), &["push", &url, "main"]).failure());
 }

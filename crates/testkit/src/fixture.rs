@@ -35,10 +35,15 @@ impl<'a> App<'a> {
     /// # Panics
     /// When the platform refuses.
     pub fn create(platform: &'a TestPlatform, name: &str) -> Self {
+        let app = Self::repository(platform, name);
+        app.heroku(&["create", name]);
+        app
+    }
+
+    fn repository(platform: &'a TestPlatform, name: &str) -> Self {
         let directory = platform.scratch(name);
         let app = Self { platform, directory, name: name.to_owned() };
         app.git(&["init", "-q", "-b", "main"]);
-        app.heroku(&["create", name]);
         app
     }
 
@@ -56,10 +61,25 @@ impl<'a> App<'a> {
     /// As [`App::create`], with the plain server as `web` and a `worker` that prints, committed.
     pub fn plain(platform: &'a TestPlatform, name: &str) -> Self {
         let app = Self::create(platform, name);
-        app.write("server.py", Self::SERVER);
-        app.write("Procfile", "web: /usr/bin/python3 -u server.py\nworker: echo working; exec sleep 100000\n");
-        app.commit("first");
+        app.fill();
         app
+    }
+
+    /// As [`App::plain`], made by the executable's own command.
+    ///
+    /// # Panics
+    /// When the platform refuses.
+    pub fn plain_without_cli(platform: &'a TestPlatform, name: &str) -> Self {
+        let app = Self::repository(platform, name);
+        drop(platform.dozen_in(&app.directory, &["apps:create", name]).success());
+        app.fill();
+        app
+    }
+
+    fn fill(&self) {
+        self.write("server.py", Self::SERVER);
+        self.write("Procfile", "web: /usr/bin/python3 -u server.py\nworker: echo working; exec sleep 100000\n");
+        self.commit("first");
     }
 
     /// The repository.
@@ -76,7 +96,8 @@ impl<'a> App<'a> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).expect("a folder in the scratch directory");
         }
-        fs::write(path, text).expect("a file in the scratch directory");
+        fs::write(&path, text).expect("a file in the scratch directory");
+        self.platform.own(&path);
     }
 
     /// Commits everything.

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -36,6 +36,7 @@ const PASSED_ON: &[&str] = &[
 pub struct Builder {
     executable: PathBuf,
     variables: BTreeMap<String, String>,
+    user: Option<u32>,
 }
 
 impl Builder {
@@ -51,6 +52,13 @@ impl Builder {
     pub fn limit(self, name: &str, value: u64) -> Self {
         let name = format!("DOZEN_LIMIT_{}", name.to_ascii_uppercase());
         self.variable(&name, &value.to_string())
+    }
+
+    /// Runs the platform and everything of its tests as this ordinary user. The test itself must be root's.
+    #[must_use]
+    pub fn user(mut self, uid: u32) -> Self {
+        self.user = Some(uid);
+        self
     }
 
     /// Makes its directories; nothing runs yet.
@@ -88,8 +96,19 @@ impl Builder {
         fs::write(&git, "[user]\n\tname = Test\n\temail = test@example.com\n[init]\n\tdefaultBranch = main\n[protocol \"file\"]\n\tallow = always\n")
             .expect("a file");
         link_heroku(&bin);
+        let mut executable = self.executable;
+        if self.user.is_some() {
+            // That user may not be let into the directory where it was built.
+            let copy = bin.join("dozen");
+            fs::copy(&executable, &copy).expect("a copy of the executable");
+            executable = copy;
+        }
+        for path in [home.path(), &bin, &git] {
+            own(self.user, path);
+        }
         TestPlatform {
-            executable: self.executable,
+            executable,
+            user: self.user,
             home,
             data_dir,
             variables: RefCell::new(variables),
@@ -120,10 +139,18 @@ fn link_heroku(bin: &Path) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file of our own");
 }
 
+/// Gives a file to the platform's user, if it has one of its own.
+fn own(user: Option<u32>, path: &Path) {
+    if user.is_some() {
+        std::os::unix::fs::lchown(path, user, user).expect("a file of our own");
+    }
+}
+
 /// A platform that a test has for itself.
 #[derive(Debug)]
 pub struct TestPlatform {
     executable: PathBuf,
+    user: Option<u32>,
     home: tempfile::TempDir,
     data_dir: PathBuf,
     variables: RefCell<BTreeMap<String, String>>,
@@ -136,7 +163,7 @@ pub struct TestPlatform {
 impl TestPlatform {
     /// A platform from this executable, with what its tests want changed.
     pub fn builder(executable: &str) -> Builder {
-        Builder { executable: PathBuf::from(executable), variables: BTreeMap::new() }
+        Builder { executable: PathBuf::from(executable), variables: BTreeMap::new(), user: None }
     }
 
     /// Its data directory.
@@ -151,7 +178,14 @@ impl TestPlatform {
     pub fn scratch(&self, name: &str) -> PathBuf {
         let path = self.home.path().join("work").join(name);
         fs::create_dir_all(&path).expect("a scratch folder");
+        self.own(&self.home.path().join("work"));
+        self.own(&path);
         path
+    }
+
+    /// Gives a file that the test has made to the platform's user.
+    pub(crate) fn own(&self, path: &Path) {
+        own(self.user, path);
     }
 
     /// What the platform has printed so far.
@@ -219,6 +253,9 @@ impl TestPlatform {
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(&*self.variables.borrow()).current_dir(self.home.path()).stdin(Stdio::null());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 
@@ -231,6 +268,11 @@ impl TestPlatform {
     /// Runs a command of the platform's own executable.
     pub fn dozen(&self, arguments: &[&str]) -> Output {
         Self::finish(self.command(&self.executable).args(arguments))
+    }
+
+    /// As [`TestPlatform::dozen`], in a folder.
+    pub fn dozen_in(&self, folder: &Path, arguments: &[&str]) -> Output {
+        Self::finish(self.command(&self.executable).args(arguments).current_dir(folder))
     }
 
     /// Runs the official CLI, pointed at this platform.
