@@ -36,7 +36,8 @@ impl Requests {
 pub(super) async fn check(context: &Context, name: &str, headers: &HeaderMap, counts: bool) -> Result<Push, Response> {
     let Some(token) = password(headers) else { return Err(unauthorized()) };
     let account = match ops::accounts::by_token(context, &Token::presented(token)).await {
-        Ok((_, account)) => account,
+        Ok((authorization, account)) if ops::authorizations::permits_code(&authorization) => account,
+        Ok(_) => return Err(refused(&ops::Error::Forbidden("Your token's scope does not permit git.".to_owned()))),
         Err(ops::Error::Unauthorized(_)) => return Err(unauthorized()),
         Err(error) => return Err(refused(&error)),
     };

@@ -20,7 +20,11 @@ use crate::{
     store::{accounts::Account, authorizations::Authorization},
 };
 
-const SORTS: &[Sort<Authorization>] = &[("id", |one| Key::Text(one.id.to_string()))];
+const SORTS: &[Sort<Authorization>] = &[
+    // Oldest first; the id makes it unique.
+    ("created_at", |one| Key::Text(format!("{:020}-{}", one.created_at, one.id))),
+    ("id", |one| Key::Text(one.id.to_string())),
+];
 
 /// `POST /oauth/authorizations`
 pub async fn create(State(context): State<Context>, caller: Caller, Json(new): Json<New>) -> Result {

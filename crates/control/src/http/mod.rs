@@ -24,6 +24,7 @@ pub mod log_sessions;
 pub mod member;
 pub mod page;
 pub mod regions;
+pub mod registry;
 pub mod releases;
 pub mod routes;
 pub mod slugs;

@@ -11,8 +11,8 @@ use axum::{
 
 use super::{
     account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, domains,
-    dyno_sizes, dynos, elsewhere, features, formation, log_sessions, regions, releases, slugs, sources, stacks,
-    streams,
+    dyno_sizes, dynos, elsewhere, features, formation, log_sessions, regions, registry, releases, slugs, sources,
+    stacks, streams,
 };
 use crate::{git, state::Context};
 
@@ -140,8 +140,10 @@ routes! {
         GET    "/regions/{region}" => regions::info;
         GET    "/stacks" => stacks::list;
         GET    "/stacks/{stack}" => stacks::info;
-        GET    "/buildpacks" => buildpack_installations::registry;
-        GET    "/buildpacks/{buildpack}" => buildpack_installations::registry_info;
+        GET    "/buildpacks" => registry::list;
+        GET    "/buildpacks/{buildpack}" => registry::info;
+        GET    "/buildpacks/{buildpack}/revisions" => registry::revisions;
+        GET    "/buildpacks/{buildpack}/readme" => registry::readme;
         GET    "/api/v4/current-status" => elsewhere::status;
     }
 }

@@ -12,7 +12,10 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{Error, Result};
 use crate::{
-    auth::{keys, password, token::Token},
+    auth::{
+        keys, password,
+        token::{Hash, Token},
+    },
     state::Context,
     store::{self, accounts::Account, authorizations::Authorization},
 };
@@ -37,6 +40,12 @@ impl Admin {
     pub fn read(data_dir: &Path) -> std::io::Result<Self> {
         Ok(serde_json::from_slice(&fs::read(data_dir.join("admin.json"))?)?)
     }
+
+    fn write(&self, data_dir: &Path) -> Result<()> {
+        let failed = |error| Error::platform("write admin.json", error);
+        let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from).map_err(failed)?;
+        keys::write_private(&data_dir.join("admin.json"), &text).map_err(failed)
+    }
 }
 
 /// Makes the first account when there is none. A start that was killed in between finds `admin.json` and uses it.
@@ -55,9 +64,7 @@ pub async fn ensure_admin(context: &Context) -> Result<()> {
     let api_key = settings.admin_api_key.clone().or_else(|| written.map(|admin| admin.api_key));
     let api_key = api_key.unwrap_or_else(|| Secret::new(Token::random().expose()));
     let admin = Admin { email: email.clone(), api_key: api_key.clone() };
-    let failed = |error| Error::platform("write admin.json", error);
-    let text = serde_json::to_vec_pretty(&admin).map_err(std::io::Error::from).map_err(failed)?;
-    keys::write_private(&settings.data_dir.join("admin.json"), &text).map_err(failed)?;
+    admin.write(&settings.data_dir)?;
     let account = fresh(email, true, None, context.now());
     store::accounts::insert(&mut db, &account).await?;
     let token = Token::presented(api_key.expose());
@@ -65,6 +72,20 @@ pub async fn ensure_admin(context: &Context) -> Result<()> {
     store::authorizations::put(&mut db, &authorization).await?;
     db.commit().await?;
     Ok(())
+}
+
+/// Keeps `admin.json` true when the token in it was replaced, so that `dozen env` goes on working.
+///
+/// # Errors
+/// When the file cannot be written; the new token is in force all the same.
+pub(super) fn replace_admin_key(context: &Context, old: &Hash, new: &Token) -> Result<()> {
+    let directory = &context.settings.data_dir;
+    let Ok(mut admin) = Admin::read(directory) else { return Ok(()) };
+    if Token::presented(admin.api_key.expose()).hash() != *old {
+        return Ok(());
+    }
+    admin.api_key = Secret::new(new.expose());
+    admin.write(directory)
 }
 
 /// Makes an account with a token, for `dozen accounts:create EMAIL`. A password is optional: a token serves as one.

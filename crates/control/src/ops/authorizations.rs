@@ -3,7 +3,7 @@
 use dozen_domain::ids::{AuthorizationId, TokenId};
 use serde::Deserialize;
 
-use super::{Error, Result, accounts};
+use super::{Error, Result, accounts, number};
 use crate::{
     auth::token::Token,
     state::Context,
@@ -19,9 +19,15 @@ pub struct New {
     /// What for.
     pub description: Option<String>,
     /// Seconds until its token ends; missing: never.
+    #[serde(default, deserialize_with = "number::lenient")]
     pub expires_in: Option<i64>,
     /// What it permits; missing: everything.
     pub scope: Option<Vec<String>>,
+}
+
+/// Says whether a token opens the git repositories of its account's apps: who pushes, releases.
+pub fn permits_code(authorization: &Authorization) -> bool {
+    authorization.scope.iter().any(|scope| matches!(scope.as_str(), "global" | "write" | "write-protected"))
 }
 
 /// Makes an authorization; the token is shown this once.
@@ -92,11 +98,12 @@ pub async fn update(context: &Context, mut one: Authorization, description: Opti
 /// # Errors
 /// When the database fails.
 pub async fn regenerate(context: &Context, mut one: Authorization) -> Result<(Authorization, Token)> {
-    let (token, now) = (Token::random(), context.now());
+    let (token, now, old) = (Token::random(), context.now(), one.token_hash);
     one.token_expires_at = one.token_expires_at.map(|end| now + (end - one.updated_at).max(SECOND));
     (one.token_id, one.token_hash, one.token_hint) = (TokenId::random(), token.hash(), token.hint());
     one.updated_at = now;
     put(context, &one).await?;
+    accounts::replace_admin_key(context, &old, &token)?;
     Ok((one, token))
 }
 

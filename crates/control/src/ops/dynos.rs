@@ -14,7 +14,7 @@ use dozen_domain::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Error, Result, environment};
+use super::{Error, Result, environment, number};
 use crate::{
     state::Context,
     store::{self, accounts::Account, apps::App},
@@ -115,7 +115,8 @@ pub struct New {
     #[serde(rename = "type")]
     pub process_type: Option<String>,
     /// Seconds after which it is stopped.
-    pub time_to_live: Option<u64>,
+    #[serde(default, deserialize_with = "number::lenient")]
+    pub time_to_live: Option<i64>,
 }
 
 /// Starts a detached one-off dyno.
@@ -157,7 +158,7 @@ pub async fn run(context: &Context, app: &App, actor: &Account, new: New) -> Res
         env,
         command: expand(&new.command, &slug.process_types)?,
         size: new.size.as_deref().map_or(Ok(Size::Basic), str::parse)?,
-        time_to_live: new.time_to_live.map(Duration::from_secs),
+        time_to_live: new.time_to_live.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
         attach: None,
         logged: true,
     };

@@ -8,7 +8,7 @@ use dozen_api::{clock::Micros, logs};
 use dozen_domain::ids::{AccountId, AppId, LogSessionId};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Result};
+use super::{Error, Result, number};
 use crate::{
     auth::ticket,
     state::Context,
@@ -30,6 +30,7 @@ pub struct New {
     #[serde(rename = "type")]
     pub process_type: Option<String>,
     /// Lines of history; 100 when missing, as on Heroku.
+    #[serde(default, deserialize_with = "number::lenient")]
     pub lines: Option<i64>,
     /// `app` or `heroku`.
     pub source: Option<String>,

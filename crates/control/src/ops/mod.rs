@@ -17,6 +17,7 @@ pub mod fetch;
 pub mod formation;
 pub mod ledger;
 pub mod log_sessions;
+pub mod number;
 pub mod output;
 pub mod regions;
 pub mod release_phase;

@@ -65,16 +65,14 @@ async fn a_collaborator_works_on_an_app_but_does_not_decide_over_it() {
     call(Method::PATCH, "/apps/mine/config-vars", json!({"A": "1"})).await.is(200);
     call(Method::PATCH, "/apps/mine", json!({"maintenance": true})).await.is(200);
     call(Method::PATCH, "/apps/mine/formation", json!({"updates": [{"type": "web", "quantity": 2}]})).await.is(200);
-    call(Method::PATCH, "/apps/mine", json!({"name": "stolen"})).await.is_error(403, "forbidden");
-    call(Method::DELETE, "/apps/mine", json!({})).await.is_error(403, "forbidden");
-    call(Method::POST, "/apps/mine/collaborators", json!({"user": "third@example.com"}))
-        .await
-        .is_error(403, "forbidden");
+    call(Method::PATCH, "/apps/mine", json!({"name": "stolen"})).await.fails(403, "forbidden");
+    call(Method::DELETE, "/apps/mine", json!({})).await.fails(403, "forbidden");
+    call(Method::POST, "/apps/mine/collaborators", json!({"user": "third@example.com"})).await.fails(403, "forbidden");
     api.post("/apps/mine/collaborators", json!({"user": "third@example.com"})).await.is(201);
-    call(Method::DELETE, "/apps/mine/collaborators/third@example.com", json!({})).await.is_error(403, "forbidden");
+    call(Method::DELETE, "/apps/mine/collaborators/third@example.com", json!({})).await.fails(403, "forbidden");
     // Leaving is everybody's right.
     call(Method::DELETE, "/apps/mine/collaborators/friend@example.com", json!({})).await.is(200);
-    call(Method::GET, "/apps/mine", json!({})).await.is_error(403, "forbidden");
+    call(Method::GET, "/apps/mine", json!({})).await.fails(403, "forbidden");
 }
 
 #[tokio::test]
@@ -82,24 +80,24 @@ async fn collaborators_are_added_once_and_only_with_an_account() {
     let api = Api::new().await;
     api.app("mine").await;
     let unknown = api.post("/apps/mine/collaborators", json!({"user": "nobody@example.com"})).await;
-    let unknown = unknown.is_error(404, "not_found");
+    let unknown = unknown.fails(404, "not_found");
     assert!(unknown.json["message"].as_str().is_some_and(|text| text.contains("dozen accounts:create")));
     api.account("friend@example.com").await;
     api.post("/apps/mine/collaborators", json!({"user": "friend@example.com"})).await.is(201);
-    api.post("/apps/mine/collaborators", json!({"user": "friend@example.com"})).await.is_error(422, "invalid_params");
+    api.post("/apps/mine/collaborators", json!({"user": "friend@example.com"})).await.fails(422, "invalid_params");
     let list = api.get("/apps/mine/collaborators").await.is(200);
     assert_eq!(list.json.as_array().map(Vec::len), Some(2));
     let owner = api.admin().await.email;
-    api.delete(&format!("/apps/mine/collaborators/{owner}")).await.is_error(422, "invalid_params");
-    api.delete("/apps/mine/collaborators/nobody@example.com").await.is_error(404, "not_found");
+    api.delete(&format!("/apps/mine/collaborators/{owner}")).await.fails(422, "invalid_params");
+    api.delete("/apps/mine/collaborators/nobody@example.com").await.fails(404, "not_found");
     api.get("/apps/mine/collaborators/friend@example.com").await.is(200);
-    api.post("/apps/mine/collaborators", json!({})).await.is_error(422, "invalid_params");
+    api.post("/apps/mine/collaborators", json!({})).await.fails(422, "invalid_params");
 }
 
 #[tokio::test]
 async fn what_does_not_exist_is_not_found() {
     let api = Api::new().await;
-    let missing = api.get("/apps/nothing").await.is_error(404, "not_found");
+    let missing = api.get("/apps/nothing").await.fails(404, "not_found");
     assert_eq!(
         (&missing.json["message"], &missing.json["resource"]),
         (&json!("Couldn't find that app."), &json!("app"))
@@ -118,6 +116,6 @@ async fn what_does_not_exist_is_not_found() {
         "releases/99/config-vars",
         "pipeline-couplings",
     ] {
-        api.get(&format!("/apps/mine/{path}")).await.is_error(404, "not_found");
+        api.get(&format!("/apps/mine/{path}")).await.fails(404, "not_found");
     }
 }

@@ -5,7 +5,7 @@ use dozen_control::{
     ops::{self, accounts::Admin},
     state::Settings,
 };
-use dozen_domain::config::Secret;
+use dozen_domain::{config::Secret, limits::Limits};
 use http::Method;
 use serde_json::json;
 
@@ -45,7 +45,7 @@ async fn one_changes_and_sees_oneself_only() {
     assert_eq!((&changed.json["name"], &changed.json["beta"]), (&json!("Ada"), &json!(true)));
     assert_eq!(api.get("/users/~").await.json["name"], "Ada");
     let other = api.account("other@example.com").await;
-    api.get("/users/other@example.com").await.is_error(404, "not_found");
+    api.get("/users/other@example.com").await.fails(404, "not_found");
     api.call(&other, Method::GET, "/users/other@example.com/apps", None).await.is(200);
 }
 
@@ -73,13 +73,12 @@ async fn tokens_and_passwords_are_not_in_the_database() {
 
 #[tokio::test]
 async fn the_account_may_make_so_many_calls_an_hour() {
-    let mut limits = dozen_domain::limits::Limits::default();
-    limits.api_calls_per_hour = 3;
+    let limits = Limits { api_calls_per_hour: 3, ..Limits::default() };
     let api = Api::with(limits).await;
     assert_eq!(api.get("/account").await.header("ratelimit-remaining"), Some("2"));
     assert_eq!(api.get("/account/rate-limits").await.is(200).json["remaining"], 1);
     api.get("/account").await.is(200);
-    let refused = api.get("/account").await.is_error(429, "rate_limit");
+    let refused = api.get("/account").await.fails(429, "rate_limit");
     assert_eq!(refused.header("ratelimit-remaining"), Some("0"));
     api.clock.advance(1200);
     api.get("/account").await.is(200);

@@ -79,7 +79,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(crate) fn is_error(self, status: u16, id: &str) -> Self {
+    pub(crate) fn fails(self, status: u16, id: &str) -> Self {
         let answer = self.is(status);
         assert_eq!(answer.json["id"], id, "{}", answer.text);
         answer

@@ -1,5 +1,6 @@
 //! Apps.
 
+use dozen_domain::limits::Limits;
 use serde_json::json;
 
 use crate::api::Api;
@@ -44,7 +45,7 @@ async fn bad_names_and_taken_ones_are_refused_in_words() {
     let api = Api::new().await;
     api.app("shop").await;
     let check = async |name: &str, message: &str| {
-        let answer = api.post("/apps", json!({"name": name})).await.is_error(422, "invalid_params");
+        let answer = api.post("/apps", json!({"name": name})).await.fails(422, "invalid_params");
         assert_eq!(answer.json["message"], message);
     };
     check("shop", "Name shop is already taken").await;
@@ -53,8 +54,8 @@ async fn bad_names_and_taken_ones_are_refused_in_words() {
     let letters = "Name must start with a letter, end with a letter or digit and can only contain lowercase letters, digits, and dashes.";
     check("Shop", letters).await;
     check("shop-", letters).await;
-    api.post("/apps", json!({"stack": "heroku-16"})).await.is_error(422, "invalid_params");
-    api.post("/apps", json!({"region": "mars"})).await.is_error(422, "invalid_params");
+    api.post("/apps", json!({"stack": "heroku-16"})).await.fails(422, "invalid_params");
+    api.post("/apps", json!({"region": "mars"})).await.fails(422, "invalid_params");
 }
 
 #[tokio::test]
@@ -64,10 +65,10 @@ async fn an_app_is_found_by_name_and_id_and_renamed_with_its_domain() {
     assert_eq!(api.get(&format!("/apps/{}", app.id)).await.is(200).json["name"], "shop");
     api.app("other").await;
     api.nudged();
-    api.patch("/apps/shop", json!({"name": "other"})).await.is_error(422, "invalid_params");
+    api.patch("/apps/shop", json!({"name": "other"})).await.fails(422, "invalid_params");
     api.patch("/apps/shop", json!({"name": "store"})).await.is(200);
     assert_eq!(api.nudged(), [app.id]);
-    api.get("/apps/shop").await.is_error(404, "not_found");
+    api.get("/apps/shop").await.fails(404, "not_found");
     let domains = api.get("/apps/store/domains").await.is(200);
     assert_eq!(domains.json[0]["hostname"], "store.localhost");
     api.app("shop").await;
@@ -83,9 +84,9 @@ async fn maintenance_is_switched_and_told() {
     let email = api.admin().await.email;
     assert_eq!(api.lines(), [format!("app[api]: Maintenance mode on by user {email}")]);
     assert_eq!(api.nudged(), [app.id]);
-    api.patch("/apps/shop", json!({"maintenance": "yes"})).await.is_error(422, "invalid_params");
+    api.patch("/apps/shop", json!({"maintenance": "yes"})).await.fails(422, "invalid_params");
     api.patch("/apps/shop", json!({"build_stack": "heroku-24"})).await.is(200);
-    api.patch("/apps/shop", json!({"build_stack": "container"})).await.is_error(422, "invalid_params");
+    api.patch("/apps/shop", json!({"build_stack": "container"})).await.fails(422, "invalid_params");
 }
 
 #[tokio::test]
@@ -97,7 +98,7 @@ async fn a_destroyed_app_is_gone_with_everything() {
     api.nudged();
     api.delete("/apps/shop").await.is(200);
     assert_eq!(api.nudged(), [app.id]);
-    api.get("/apps/shop").await.is_error(404, "not_found");
+    api.get("/apps/shop").await.fails(404, "not_found");
     // Name and host name are free again.
     api.app("shop").await;
     api.post("/apps/shop/domains", json!({"hostname": "www.example.com", "sni_endpoint": null})).await.is(201);
@@ -105,11 +106,10 @@ async fn a_destroyed_app_is_gone_with_everything() {
 
 #[tokio::test]
 async fn an_account_has_a_limited_number_of_apps() {
-    let mut limits = dozen_domain::limits::Limits::default();
-    limits.apps_per_account = 1;
+    let limits = Limits { apps_per_account: 1, ..Limits::default() };
     let api = Api::with(limits).await;
     api.app("one").await;
-    api.post("/apps", json!({"name": "two"})).await.is_error(422, "invalid_params");
+    api.post("/apps", json!({"name": "two"})).await.fails(422, "invalid_params");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ async fn one_signs_in_with_a_password_or_a_token_in_its_place() {
     }
     for (email, password) in [("p@example.com", "wrong"), ("nobody@example.com", "x"), ("p@example.com", &api.token)] {
         let refused = basic(&api, email, password, Method::POST, "/oauth/authorizations", body.clone()).await;
-        refused.is_error(401, "unauthorized");
+        refused.fails(401, "unauthorized");
     }
 }
 
@@ -44,7 +44,7 @@ async fn a_token_is_accepted_as_the_password_of_any_user_name() {
     for user in ["", "anything", "heroku"] {
         basic(&api, user, &api.token, Method::GET, "/account", json!({})).await.is(200);
     }
-    basic(&api, "", "wrong", Method::GET, "/account", json!({})).await.is_error(401, "unauthorized");
+    basic(&api, "", "wrong", Method::GET, "/account", json!({})).await.fails(401, "unauthorized");
 }
 
 #[tokio::test]
@@ -52,13 +52,14 @@ async fn a_token_is_shown_once_and_then_with_stars() {
     let api = Api::new().await;
     let made = api.post("/oauth/authorizations", json!({"description": "ci"})).await.is(201);
     assert_eq!(made.json["scope"], json!(["global"]));
+    api.post("/oauth/authorizations", json!({"expires_in": "60"})).await.is(201);
     let id = made.json["id"].as_str().expect("an id");
     let secret = token(&made);
     let shown = api.get(&format!("/oauth/authorizations/{id}")).await.is(200);
     let shown = token(&shown);
     assert!(shown.contains("**********") && shown != secret && secret.starts_with(&shown[..8]), "{shown}");
     let all = api.get("/oauth/authorizations").await.is(200);
-    assert_eq!(all.json.as_array().map(Vec::len), Some(2));
+    assert_eq!(all.json.as_array().map(Vec::len), Some(3));
     assert!(!all.text.contains(&secret));
     let own = api.call(&secret, Method::GET, "/oauth/authorizations/~", None).await.is(200);
     assert_eq!(own.json["id"], id);
@@ -72,18 +73,28 @@ async fn an_authorization_is_changed_renewed_and_ended() {
     let changed = api.patch(&path, json!({"description": "laptop", "client": {}})).await.is(200);
     assert_eq!(changed.json["description"], "laptop");
     let renewed = api.post(&format!("{path}/actions/regenerate-tokens"), json!({})).await.is(201);
-    api.call(&token(&made), Method::GET, "/account", None).await.is_error(401, "unauthorized");
+    api.call(&token(&made), Method::GET, "/account", None).await.fails(401, "unauthorized");
     api.call(&token(&renewed), Method::GET, "/account", None).await.is(200);
     api.clock.advance(61);
-    api.call(&token(&renewed), Method::GET, "/account", None).await.is_error(401, "unauthorized");
-    api.get(&path).await.is_error(404, "not_found");
+    api.call(&token(&renewed), Method::GET, "/account", None).await.fails(401, "unauthorized");
+    api.get(&path).await.fails(404, "not_found");
 
     let made = api.post("/oauth/authorizations", json!({})).await.is(201);
     let path = format!("/oauth/authorizations/{}", made.json["id"].as_str().expect("an id"));
     api.delete(&path).await.is(200);
-    api.call(&token(&made), Method::GET, "/account", None).await.is_error(401, "unauthorized");
-    api.delete(&path).await.is_error(404, "not_found");
-    assert_eq!(api.delete("/oauth/sessions/~").await.is_error(404, "not_found").json["resource"], "session");
+    api.call(&token(&made), Method::GET, "/account", None).await.fails(401, "unauthorized");
+    api.delete(&path).await.fails(404, "not_found");
+    assert_eq!(api.delete("/oauth/sessions/~").await.fails(404, "not_found").json["resource"], "session");
+}
+
+#[tokio::test]
+async fn the_first_accounts_token_may_be_renewed_and_its_file_follows() {
+    let api = Api::new().await;
+    let first = api.get("/oauth/authorizations/~").await.is(200);
+    let path = format!("/oauth/authorizations/{}/actions/regenerate-tokens", first.json["id"].as_str().expect("an id"));
+    let renewed = api.post(&path, json!({})).await.is(201);
+    let admin = ops::accounts::Admin::read(api.directory.path()).expect("admin.json");
+    assert_eq!(admin.api_key.expose(), token(&renewed));
 }
 
 #[tokio::test]
@@ -93,7 +104,7 @@ async fn nobody_sees_anothers_authorizations() {
     let path = format!("/oauth/authorizations/{}", made.json["id"].as_str().expect("an id"));
     let other = api.account("other@example.com").await;
     for method in [Method::GET, Method::PATCH, Method::DELETE] {
-        api.call(&other, method, &path, Some(json!({}))).await.is_error(404, "not_found");
+        api.call(&other, method, &path, Some(json!({}))).await.fails(404, "not_found");
     }
     let all = api.call(&other, Method::GET, "/oauth/authorizations", None).await;
     assert_eq!(all.json.as_array().map(Vec::len), Some(1));
@@ -106,12 +117,12 @@ async fn a_scope_limits_what_its_token_does() {
     let made = api.post("/oauth/authorizations", json!({"scope": ["read"]})).await.is(201);
     let narrow = token(&made);
     api.call(&narrow, Method::GET, "/apps/shop", None).await.is(200);
-    api.call(&narrow, Method::GET, "/apps/shop/config-vars", None).await.is_error(403, "forbidden");
-    api.call(&narrow, Method::PATCH, "/apps/shop", Some(json!({}))).await.is_error(403, "forbidden");
-    api.call(&narrow, Method::POST, "/oauth/authorizations", Some(json!({}))).await.is_error(403, "forbidden");
+    api.call(&narrow, Method::GET, "/apps/shop/config-vars", None).await.fails(403, "forbidden");
+    api.call(&narrow, Method::PATCH, "/apps/shop", Some(json!({}))).await.fails(403, "forbidden");
+    api.call(&narrow, Method::POST, "/oauth/authorizations", Some(json!({}))).await.fails(403, "forbidden");
     // Nor does it open the way to a wider one as a password.
     let admin = api.admin().await.email;
-    basic(&api, &admin, &narrow, Method::POST, "/oauth/authorizations", json!({})).await.is_error(401, "unauthorized");
-    api.post("/oauth/authorizations", json!({"scope": ["everything"]})).await.is_error(422, "invalid_params");
-    api.post("/oauth/authorizations", json!({"expires_in": 0})).await.is_error(422, "invalid_params");
+    basic(&api, &admin, &narrow, Method::POST, "/oauth/authorizations", json!({})).await.fails(401, "unauthorized");
+    api.post("/oauth/authorizations", json!({"scope": ["everything"]})).await.fails(422, "invalid_params");
+    api.post("/oauth/authorizations", json!({"expires_in": 0})).await.fails(422, "invalid_params");
 }

@@ -20,7 +20,7 @@ async fn buildpacks_are_set_in_order_and_cleared() {
     assert_eq!(set, expected);
     assert_eq!(api.get("/apps/shop/buildpack-installations").await.json, expected);
     let bad = json!({"updates": [{"buildpack": "heroku/cobol"}]});
-    api.put("/apps/shop/buildpack-installations", bad).await.is_error(422, "invalid_params");
+    api.put("/apps/shop/buildpack-installations", bad).await.fails(422, "invalid_params");
     assert_eq!(api.get("/apps/shop/buildpack-installations").await.json, expected);
     let cleared = api.put("/apps/shop/buildpack-installations", json!({"updates": []})).await.is(200).json;
     assert_eq!(cleared, json!([]));
@@ -33,8 +33,15 @@ async fn the_registry_knows_what_is_built_in() {
     let api = Api::new().await;
     let request = Request::builder().uri("/buildpacks/heroku%2Fpython").body(Body::empty()).expect("a request");
     assert_eq!(api.send(request).await.is(200).json["blob_url"], "urn:buildpack:heroku/python");
+    for more in ["/revisions", "/readme"] {
+        let request = Request::builder().uri(format!("/buildpacks/heroku%2Fpython{more}"));
+        api.send(request.body(Body::empty()).expect("a request")).await.is(200);
+    }
+    let search = "/buildpacks?in[namespace][]=heroku&in[name][]=python&in[name][]=go";
+    let request = Request::builder().uri(search).body(Body::empty()).expect("a request");
+    assert_eq!(api.send(request).await.is(200).json.as_array().map(Vec::len), Some(2));
     let request = Request::builder().uri("/buildpacks/heroku%2Fcobol").body(Body::empty()).expect("a request");
-    api.send(request).await.is_error(404, "not_found");
+    api.send(request).await.fails(404, "not_found");
 }
 
 #[tokio::test]
@@ -50,13 +57,13 @@ async fn features_are_switched_and_stay_so() {
     assert_eq!(api.get("/apps/shop/features/preboot").await.json["enabled"], true);
     assert_eq!(api.get("/apps/shop/features/runtime-heroku-exec").await.json["enabled"], true);
     let fixed = api.patch("/apps/shop/features/runtime-dyno-metadata", json!({"enabled": false})).await;
-    fixed.is_error(422, "invalid_params");
-    api.patch("/apps/shop/features/preboot", json!({})).await.is_error(422, "invalid_params");
-    api.patch("/apps/shop/features/nothing", json!({"enabled": true})).await.is_error(404, "not_found");
+    fixed.fails(422, "invalid_params");
+    api.patch("/apps/shop/features/preboot", json!({})).await.fails(422, "invalid_params");
+    api.patch("/apps/shop/features/nothing", json!({"enabled": true})).await.fails(404, "not_found");
     api.get("/account/features").await.is(200);
     api.get("/account/features/dashboard-repositories-api").await.is(200);
     api.patch("/account/features/dashboard-repositories-api", json!({"enabled": true})).await.is(200);
-    api.get("/account/features/nothing").await.is_error(404, "not_found");
+    api.get("/account/features/nothing").await.fails(404, "not_found");
 }
 
 #[tokio::test]
@@ -81,5 +88,5 @@ async fn what_the_platform_has_is_told_to_everybody() {
     ] {
         assert_eq!(api.get(path).await.is(200).json, json!([]), "{path}");
     }
-    api.post("/actions/addons/resolve", json!({"addon": "x"})).await.is_error(404, "not_found");
+    api.post("/actions/addons/resolve", json!({"addon": "x"})).await.fails(404, "not_found");
 }

@@ -58,12 +58,12 @@ async fn bad_keys_and_values_change_nothing() {
             all["GOOD"] = json!("1");
             all
         };
-        api.patch("/apps/shop/config-vars", with_good).await.is_error(422, "invalid_params");
+        api.patch("/apps/shop/config-vars", with_good).await.fails(422, "invalid_params");
     }
-    api.patch("/apps/shop/config-vars", json!([1])).await.is_error(422, "invalid_params");
+    api.patch("/apps/shop/config-vars", json!([1])).await.fails(422, "invalid_params");
     assert_eq!(newest(&api).await.0, 2);
     let long = "x".repeat(65_536);
-    let refused = api.patch("/apps/shop/config-vars", json!({"LONG": long})).await.is_error(422, "invalid_params");
+    let refused = api.patch("/apps/shop/config-vars", json!({"LONG": long})).await.fails(422, "invalid_params");
     assert!(!refused.text.contains("xxxx"));
 }
 

@@ -1,6 +1,7 @@
 //! What holds for every request.
 
 use axum::body::Body;
+use dozen_domain::limits::Limits;
 use http::{Method, Request};
 use serde_json::json;
 
@@ -12,12 +13,12 @@ async fn unknown_addresses_and_wrong_methods_are_herokus_not_found() {
     for (method, path) in
         [(Method::GET, "/nothing"), (Method::PUT, "/apps"), (Method::DELETE, "/account"), (Method::GET, "/")]
     {
-        let answer = api.call(&api.token, method, path, None).await.is_error(404, "not_found");
+        let answer = api.call(&api.token, method, path, None).await.fails(404, "not_found");
         let message = answer.json["message"].as_str().expect("a message").to_owned();
         assert!(message.starts_with("The requested API endpoint was not found."), "{message}");
     }
     let request = Request::builder().uri("/nothing").body(Body::empty()).expect("a request");
-    api.send(request).await.is_error(404, "not_found");
+    api.send(request).await.fails(404, "not_found");
 }
 
 #[tokio::test]
@@ -28,20 +29,19 @@ async fn bodies_that_are_no_json_are_a_bad_request() {
         let request = request.header("authorization", format!("Bearer {}", api.token));
         api.send(request.body(Body::from(body)).expect("a request")).await
     };
-    send("{").await.is_error(400, "bad_request");
-    send("name=x").await.is_error(400, "bad_request");
-    send("[1]").await.is_error(422, "invalid_params");
-    send("{\"name\": 5}").await.is_error(422, "invalid_params");
+    send("{").await.fails(400, "bad_request");
+    send("name=x").await.fails(400, "bad_request");
+    send("[1]").await.fails(422, "invalid_params");
+    send("{\"name\": 5}").await.fails(422, "invalid_params");
     send("{\"unheard_of\": 5}").await.is(201);
     send("").await.is(201);
 }
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
-    let mut limits = dozen_domain::limits::Limits::default();
-    limits.api_body_bytes = 100;
+    let limits = Limits { api_body_bytes: 100, ..Limits::default() };
     let api = Api::with(limits).await;
-    api.post("/apps", json!({"name": "x".repeat(200)})).await.is_error(413, "request_too_large");
+    api.post("/apps", json!({"name": "x".repeat(200)})).await.fails(413, "request_too_large");
 }
 
 #[tokio::test]

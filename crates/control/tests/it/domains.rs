@@ -22,11 +22,11 @@ async fn a_domain_is_added_shown_and_removed() {
     api.get("/apps/shop/domains/www.example.com").await.is(200);
     api.get(&format!("/apps/shop/domains/{}", added.json["id"].as_str().expect("an id"))).await.is(200);
     api.patch("/apps/shop/domains/www.example.com", json!({"sni_endpoint": null})).await.is(200);
-    api.patch("/apps/shop/domains/www.example.com", json!({"sni_endpoint": "x"})).await.is_error(404, "not_found");
+    api.patch("/apps/shop/domains/www.example.com", json!({"sni_endpoint": "x"})).await.fails(404, "not_found");
     api.delete("/apps/shop/domains/www.example.com").await.is(200);
     assert_eq!(api.nudged(), [app.id]);
-    api.delete("/apps/shop/domains/www.example.com").await.is_error(404, "not_found");
-    api.delete("/apps/shop/domains/shop.localhost").await.is_error(422, "invalid_params");
+    api.delete("/apps/shop/domains/www.example.com").await.fails(404, "not_found");
+    api.delete("/apps/shop/domains/shop.localhost").await.fails(422, "invalid_params");
     // No release was made.
     assert_eq!(api.get("/apps/shop/releases/current").await.json["version"], 2);
 }
@@ -40,13 +40,13 @@ async fn a_name_belongs_to_one_app_of_the_platform() {
         api.post(&format!("/apps/{app}/domains"), json!({"hostname": name, "sni_endpoint": null})).await
     };
     add("shop", "www.example.com").await.is(201);
-    let again = add("shop", "www.example.com").await.is_error(422, "invalid_params");
+    let again = add("shop", "www.example.com").await.fails(422, "invalid_params");
     assert_eq!(again.json["message"], "www.example.com is currently in use by this app.");
-    let foreign = add("other", "www.example.com.").await.is_error(422, "invalid_params");
+    let foreign = add("other", "www.example.com.").await.fails(422, "invalid_params");
     assert_eq!(foreign.json["message"], "www.example.com is currently in use by another app.");
-    add("other", "example.localhost").await.is_error(422, "invalid_params");
-    add("other", "not a name").await.is_error(422, "invalid_params");
-    add("other", "127.0.0.1").await.is_error(422, "invalid_params");
+    add("other", "example.localhost").await.fails(422, "invalid_params");
+    add("other", "not a name").await.fails(422, "invalid_params");
+    add("other", "127.0.0.1").await.fails(422, "invalid_params");
     // A wildcard beside it is fine for the same owner.
     add("other", "*.example.com").await.is(201);
 }
@@ -62,11 +62,11 @@ async fn nobody_takes_a_part_of_anothers_wildcard() {
     };
     let ours = async |name: &str| api.post("/apps/shop/domains", json!({"hostname": name})).await;
     ours("*.example.com").await.is(201);
-    theirs("www.example.com").await.is_error(422, "invalid_params");
-    theirs("a.b.example.com").await.is_error(422, "invalid_params");
-    theirs("*.b.example.com").await.is_error(422, "invalid_params");
+    theirs("www.example.com").await.fails(422, "invalid_params");
+    theirs("a.b.example.com").await.fails(422, "invalid_params");
+    theirs("*.b.example.com").await.fails(422, "invalid_params");
     theirs("example.com").await.is(201);
     theirs("notexample.com").await.is(201);
     theirs("shop.example.org").await.is(201);
-    ours("*.example.org").await.is_error(422, "invalid_params");
+    ours("*.example.org").await.fails(422, "invalid_params");
 }

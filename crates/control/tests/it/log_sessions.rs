@@ -67,12 +67,12 @@ async fn a_reconnect_goes_on_after_the_last_line() {
     let role = logs_role(&api);
     // The address itself is past its time, but the client was there before.
     api.clock.advance(3600);
-    open(&api, &url, None).await.is_error(404, "not_found");
+    open(&api, &url, None).await.fails(404, "not_found");
     open(&api, &url, Some("6")).await.is(200);
     let asked = role.await.expect("the role");
     assert_eq!((asked.after, asked.lines, asked.tail), (Some(6), 100, false));
     api.clock.advance(25 * 3600);
-    open(&api, &url, Some("6")).await.is_error(404, "not_found");
+    open(&api, &url, Some("6")).await.fails(404, "not_found");
 }
 
 #[tokio::test]
@@ -80,13 +80,13 @@ async fn an_address_is_worth_nothing_when_changed_or_when_its_account_has_lost_t
     let api = Api::new().await;
     api.app("shop").await;
     let url = session(&api, json!({})).await;
-    open(&api, &format!("{url}x"), None).await.is_error(404, "not_found");
-    open(&api, "http://localhost:5000/logs/stream", None).await.is_error(404, "not_found");
+    open(&api, &format!("{url}x"), None).await.fails(404, "not_found");
+    open(&api, "http://localhost:5000/logs/stream", None).await.fails(404, "not_found");
     let friend = api.account("friend@example.com").await;
     api.post("/apps/shop/collaborators", json!({"user": "friend@example.com"})).await.is(201);
     let made = api.call(&friend, Method::POST, "/apps/shop/log-sessions", Some(json!({}))).await.is(201);
     let url = made.json["logplex_url"].as_str().expect("a URL").to_owned();
     api.delete("/apps/shop/collaborators/friend@example.com").await.is(200);
-    open(&api, &url, None).await.is_error(404, "not_found");
-    api.post("/apps/shop/log-sessions", json!({"source": "moon"})).await.is_error(422, "invalid_params");
+    open(&api, &url, None).await.fails(404, "not_found");
+    api.post("/apps/shop/log-sessions", json!({"source": "moon"})).await.fails(422, "invalid_params");
 }

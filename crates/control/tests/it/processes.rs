@@ -64,7 +64,7 @@ async fn a_refused_scaling_changes_nothing() {
     let (api, _) = shop().await;
     let refused = async |update, status, id| {
         let updates = json!({"updates": [{"type": "worker", "quantity": 1}, update]});
-        api.patch("/apps/shop/formation", updates).await.is_error(status, id).json["message"].clone()
+        api.patch("/apps/shop/formation", updates).await.fails(status, id).json["message"].clone()
     };
     let message = refused(json!({"type": "nothing", "quantity": 1}), 404, "not_found").await;
     assert_eq!(message, "Couldn't find that process type (nothing).");
@@ -105,9 +105,9 @@ async fn dynos_are_listed_restarted_and_stopped() {
     api.post("/apps/shop/dynos/web.1/actions/stop", json!({})).await.is(202);
     api.post("/apps/shop/formations/worker/actions/stop", json!({})).await.is(202);
 
-    api.delete("/apps/shop/dynos/web.99").await.is_error(404, "not_found");
-    api.delete("/apps/shop/formations/nothing").await.is_error(404, "not_found");
-    api.post("/apps/shop/dynos/web.99/actions/stop", json!({})).await.is_error(404, "not_found");
+    api.delete("/apps/shop/dynos/web.99").await.fails(404, "not_found");
+    api.delete("/apps/shop/formations/nothing").await.fails(404, "not_found");
+    api.post("/apps/shop/dynos/web.99/actions/stop", json!({})).await.fails(404, "not_found");
 }
 
 #[tokio::test]
@@ -126,16 +126,16 @@ async fn a_detached_one_off_runs_with_the_apps_environment() {
     assert_eq!(value("PATH").as_deref(), Some("/app/bin"));
     assert_eq!(value("HEROKU_APP_NAME").as_deref(), Some("shop"));
     api.get(&format!("/apps/shop/dynos/{name}")).await.is(200);
-    api.post("/apps/shop/dynos", json!({"command": "x", "attach": true})).await.is_error(422, "invalid_params");
-    api.post("/apps/shop/dynos", json!({"command": " "})).await.is_error(422, "invalid_params");
-    api.post("/apps/shop/dynos", json!({})).await.is_error(422, "invalid_params");
+    api.post("/apps/shop/dynos", json!({"command": "x", "attach": true})).await.fails(422, "invalid_params");
+    api.post("/apps/shop/dynos", json!({"command": " "})).await.fails(422, "invalid_params");
+    api.post("/apps/shop/dynos", json!({})).await.fails(422, "invalid_params");
 }
 
 #[tokio::test]
 async fn nothing_runs_before_the_first_deploy() {
     let api = Api::new().await;
     api.app("shop").await;
-    let refused = api.post("/apps/shop/dynos", json!({"command": "bash"})).await.is_error(422, "invalid_params");
+    let refused = api.post("/apps/shop/dynos", json!({"command": "bash"})).await.fails(422, "invalid_params");
     assert!(refused.json["message"].as_str().is_some_and(|text| text.contains("git push heroku main")));
     assert_eq!(api.get("/apps/shop/dynos").await.is(200).json, json!([]));
     assert_eq!(api.get("/apps/shop/formation").await.is(200).json, json!([]));
@@ -149,5 +149,5 @@ async fn sizes_are_listed() {
     assert_eq!(sizes.as_array().map(Vec::len), Some(9));
     api.get("/dyno-sizes/standard-1x").await.is(200);
     api.get("/apps/shop/available-dyno-sizes").await.is(200);
-    api.get("/dyno-sizes/gigantic").await.is_error(404, "not_found");
+    api.get("/dyno-sizes/gigantic").await.fails(404, "not_found");
 }

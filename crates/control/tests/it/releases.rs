@@ -95,10 +95,10 @@ async fn a_rollback_is_a_new_release_with_code_and_config_of_the_old_one() {
     assert!(api.lines()[0].starts_with("app[api]: Rollback to v4 by user "));
     // A number does as well as an id; what has no code cannot be gone back to.
     api.post("/apps/shop/releases", json!({"release": "v6"})).await.is(201);
-    let refused = api.post("/apps/shop/releases", json!({"release": "1"})).await.is_error(422, "invalid_params");
+    let refused = api.post("/apps/shop/releases", json!({"release": "1"})).await.fails(422, "invalid_params");
     assert_eq!(refused.json["message"], "Cannot roll back to v1: it has no code.");
-    api.post("/apps/shop/releases", json!({"release": "99"})).await.is_error(404, "not_found");
-    api.post("/apps/shop/releases", json!({})).await.is_error(422, "invalid_params");
+    api.post("/apps/shop/releases", json!({"release": "99"})).await.fails(404, "not_found");
+    api.post("/apps/shop/releases", json!({})).await.fails(422, "invalid_params");
 }
 
 #[tokio::test]
@@ -110,8 +110,8 @@ async fn a_slug_is_released_again_with_words_of_ones_own() {
     assert_eq!(made.json["description"], "Retry");
     let other = api.app("other").await;
     let foreign = api.slug(other.id, "abc", &[("web", "serve")]).await;
-    api.post("/apps/shop/releases", json!({"slug": foreign})).await.is_error(404, "not_found");
-    api.post("/apps/shop/releases", json!({"slug": "x"})).await.is_error(404, "not_found");
+    api.post("/apps/shop/releases", json!({"slug": foreign})).await.fails(404, "not_found");
+    api.post("/apps/shop/releases", json!({"slug": "x"})).await.fails(404, "not_found");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn releases_come_in_pages_newest_first_when_asked() {
     assert_eq!(rest.header("next-range"), None);
     assert_eq!(versions(&api.range("/apps/shop/releases", "version ..; order=desc,max=1").await.json), [22]);
     assert_eq!(versions(&api.get("/apps/shop/releases").await.is(200).json), (1..=22).collect::<Vec<_>>());
-    api.range("/apps/shop/releases", "size 1..").await.is_error(400, "bad_request");
+    api.range("/apps/shop/releases", "size 1..").await.fails(400, "bad_request");
 }
 
 #[tokio::test]
