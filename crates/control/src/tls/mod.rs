@@ -131,7 +131,7 @@ pub fn ensure_at(data_dir: &Path, names: &Names, now: Micros) -> Result<Paths, E
 }
 
 fn api_names(names: &Names) -> Vec<String> {
-    let mut all = vec!["localhost".to_owned(), "*.localhost".to_owned()];
+    let mut all = vec!["localhost".to_owned()];
     all.push(Ipv4Addr::LOCALHOST.to_string());
     all.push(Ipv6Addr::LOCALHOST.to_string());
     let machine = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
@@ -146,6 +146,11 @@ fn api_names(names: &Names) -> Vec<String> {
 /// Says whether a certificate can carry this: an address, a host name, or a wildcard one.
 fn is_name(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || rustls_pki_types::DnsName::try_from(host_of(name)).is_ok()
+}
+
+/// Says whether clients refuse this name whatever certificate it comes in: a wildcard right below a top-level domain.
+fn is_hopeless(name: &str) -> bool {
+    name.strip_prefix("*.").is_some_and(|rest| !rest.contains('.'))
 }
 
 /// A host name that a wildcard matches; any other name is itself.

@@ -11,6 +11,7 @@ mod config_vars;
 mod conventions;
 mod domains;
 mod ledger;
+mod listening;
 mod log_sessions;
 mod processes;
 mod push;
