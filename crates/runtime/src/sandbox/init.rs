@@ -23,6 +23,7 @@ use super::{
     channel::{End, Message},
     identity, netlink, rootfs, seccomp, veth,
 };
+use crate::shim::memory;
 
 /// The descriptors that the init brings along.
 pub(super) struct Ends {
@@ -203,6 +204,7 @@ fn serve(command: i32, ends: Ends) -> i32 {
     drop((channel, input, output));
     let status = keep_alone(status);
     let all = all_signals();
+    memory::release();
     loop {
         // SAFETY: the set is initialised and no information is asked for.
         let signal = unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) };

@@ -7,6 +7,7 @@
 
 mod cleanup;
 mod connection;
+pub(crate) mod memory;
 mod ring;
 mod supervisor;
 mod watch;
@@ -69,7 +70,7 @@ pub fn main(directory: &Path) -> i32 {
     let _ = let_go();
     match started {
         Ok(supervisor) => {
-            release_memory();
+            memory::release();
             supervisor.run();
             0
         }
@@ -128,13 +129,4 @@ fn let_go() -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Gives memory that was only needed for the start back to the kernel.
-fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes a number alone.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
