@@ -94,11 +94,27 @@ impl Outputs {
     /// # Errors
     /// When the file cannot be made.
     pub fn create(&self, path: &Path, most: u64) -> io::Result<Writer> {
+        self.open(path, most, true)
+    }
+
+    /// Goes on with an output that a role before this one began; answers what it holds already as well.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn resume(&self, path: &Path, most: u64) -> io::Result<(Writer, Vec<u8>)> {
+        let held = fs::read(path)?;
+        Ok((self.open(path, most, false)?, held))
+    }
+
+    fn open(&self, path: &Path, most: u64, fresh: bool) -> io::Result<Writer> {
         if let Some(directory) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let (progress, follow) = watch::channel(Progress::default());
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        if fresh {
+            file.set_len(0)?;
+        }
+        let (progress, follow) = watch::channel(Progress { length: file.metadata()?.len(), ended: false });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), follow);
         Ok(Writer { outputs: self.clone(), path: path.to_owned(), file, progress, most, last: b'\n' })
     }
@@ -213,6 +229,16 @@ impl AsyncWrite for Writer {
     }
 }
 
+/// How much of a piece is in `held` already, when the piece is the first of an output that was followed before and is
+/// given again, from its beginning or from somewhere before the end of what is held.
+pub(super) fn overlap(held: &[u8], piece: &[u8]) -> usize {
+    if held.starts_with(piece) || piece.starts_with(held) {
+        return held.len();
+    }
+    let most = held.len().min(piece.len());
+    (0..=most).rev().find(|&n| held.ends_with(&piece[..n])).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::TryStreamExt as _;
@@ -242,6 +268,27 @@ mod tests {
         let text = "one\ntwo\n !     three\n";
         assert_eq!(reading.await.expect("a reader"), text);
         assert_eq!(all(&outputs, &path).await, text);
+    }
+
+    #[test]
+    fn what_is_given_again_is_known_by_its_overlap() {
+        assert_eq!(overlap(b"one\ntwo\n", b"one\n"), 8);
+        assert_eq!(overlap(b"one\n", b"one\ntwo\n"), 4);
+        assert_eq!(overlap(b"one\ntwo\n", b"two\nthree\n"), 4);
+        assert_eq!(overlap(b"one\n", b"two\n"), 0);
+        assert_eq!(overlap(b"", b"two\n"), 0);
+    }
+
+    #[tokio::test]
+    async fn an_output_goes_on_after_its_first_writer() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (outputs, path) = (Outputs::default(), directory.path().join("b.log"));
+        outputs.create(&path, 100).expect("a writer").say("one\n");
+        let (mut writer, held) = outputs.resume(&path, 100).expect("a writer");
+        assert_eq!(held, b"one\n");
+        writer.say("two\n");
+        drop(writer);
+        assert_eq!(all(&outputs, &path).await, "one\ntwo\n");
     }
 
     #[tokio::test]

@@ -133,7 +133,11 @@ async fn run(context: &Context, release: &Release) -> Result<bool> {
     let path = output_path(context, release.app, release.id);
     let begun = path.exists();
     let writing = |error| Error::platform(format!("write {}", path.display()), error);
-    let mut output = context.outputs.create(&path, context.limits().build_log_bytes).map_err(writing)?;
+    let most = context.limits().build_log_bytes;
+    let (mut output, held) = match begun {
+        false => (context.outputs.create(&path, most).map_err(writing)?, Vec::new()),
+        true => context.outputs.resume(&path, most).map_err(writing)?,
+    };
     let dyno = DynoId(release.id.0);
     if begun {
         match context.engine.output(dyno).await {
@@ -150,7 +154,7 @@ async fn run(context: &Context, release: &Release) -> Result<bool> {
         return Ok(false);
     }
     let limit = seconds(context.limits().release_phase_seconds);
-    match tokio::time::timeout(limit, follow(context, dyno, &mut output)).await {
+    match tokio::time::timeout(limit, follow(context, dyno, &held, &mut output)).await {
         Ok(Ok(exit)) => {
             if !exit.success() {
                 output.complain(&format!("Release command failed with exit status {}.", exit.status()));
@@ -205,12 +209,16 @@ fn name(release: &Release) -> DynoName {
     DynoName::new(ProcessType::release(), number)
 }
 
-/// Copies output until the command ends.
-async fn follow(context: &Context, dyno: DynoId, output: &mut Writer) -> Result<Exit, engine::Error> {
+/// Copies output until the command ends, without what is `held` from before.
+async fn follow(context: &Context, dyno: DynoId, held: &[u8], output: &mut Writer) -> Result<Exit, engine::Error> {
     let mut said = context.engine.output(dyno).await?;
     let mut piece = vec![0; 16 << 10];
+    let mut known = None;
     while let Ok(n @ 1..) = said.read(&mut piece).await {
-        output.say_bytes(&piece[..n]);
+        let known = known.get_or_insert_with(|| output::overlap(held, &piece[..n]));
+        let skipped = n.min(*known);
+        *known -= skipped;
+        output.say_bytes(&piece[skipped..n]);
     }
     context.engine.wait(dyno).await
 }

@@ -152,6 +152,9 @@ async fn a_release_command_goes_on_while_the_role_is_dead_and_is_not_run_twice()
     let release = config(&server, &app, "A", "1").await;
     let one_off = until("a one-off", || async { server.engine.one_offs().get(before).cloned() }).await;
     assert_eq!(one_off.name.process_type().as_str(), "release");
+    server.engine.print(one_off.dyno, "begun\n");
+    let path = ops::release_phase::output_path(&server.context, app.id, release.id);
+    until("output", || async { (std::fs::read(&path).ok()? == b"begun\n").then_some(()) }).await;
     server.stop().await;
     let next = Server::on(server.directory.clone(), Limits::default(), server.engine.clone()).await;
     next.engine.print(one_off.dyno, "still here\n");
@@ -159,6 +162,7 @@ async fn a_release_command_goes_on_while_the_role_is_dead_and_is_not_run_twice()
     let ended = ops::release_phase::wait(&next.context, release.id).await.expect("an end");
     assert_eq!(ended.status, Status::Succeeded);
     assert_eq!(next.engine.one_offs().len(), before + 1);
+    assert_eq!(std::fs::read_to_string(path).expect("an output"), "begun\nstill here\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
