@@ -141,12 +141,14 @@ async fn keep(
         stop_logs.send_replace(supervise::Order::Kill);
         std::future::pending::<()>().await;
     };
+    // Nothing is under way yet in a platform that does not start.
+    let order = if refused.is_some() { supervise::Order::Kill } else { supervise::Order::Stop };
     let stop = async {
-        stop_others.send_replace(supervise::Order::Stop);
+        stop_others.send_replace(order);
         while others.join_next().await.is_some() {}
-        stop_logs.send_if_modified(|order| {
-            let first = *order == supervise::Order::Run;
-            *order = (*order).max(supervise::Order::Stop);
+        stop_logs.send_if_modified(|now| {
+            let first = *now == supervise::Order::Run;
+            *now = (*now).max(order);
             first
         });
         while logs.join_next().await.is_some() {}

@@ -15,7 +15,7 @@ fn config_vars_are_set_shown_edited_and_unset() {
         app.heroku(&["config", "-s"]).stdout.lines().find(|l| l.starts_with("GREETING")),
         Some("GREETING='hello world'")
     );
-    drop(app.heroku(&["releases"]).says("Set EMPTY, GREETING config vars").says_not("hello world"));
+    drop(app.heroku(&["releases"]).says("Set GREETING, EMPTY config vars").says_not("hello world"));
 
     // The editor gets a file of assignments and its result is what holds.
     let editor = app.directory().join("../editor.sh");

@@ -41,11 +41,12 @@ fn a_broken_push_leaves_the_former_release_as_it_is() {
     let platform = platform().start();
     let app = App::plain(&platform, "broken");
     let _pushed = app.push();
-    let releases = app.heroku(&["releases"]).stdout;
+    let releases = || platform.api("GET", "/apps/broken/releases", None).1;
+    let before = releases();
     app.write("Procfile", "web /usr/bin/python3 server.py\n");
     app.commit("a Procfile without a colon");
     drop(app.try_push().failure().says("Procfile").says("pre-receive hook declined"));
-    assert_eq!(app.heroku(&["releases"]).stdout, releases);
+    assert_eq!(releases(), before);
     assert_eq!(app.get("/").status, 200);
     app.write("Procfile", "web: /usr/bin/python3 -u server.py\n");
     app.commit("mended");
@@ -67,7 +68,7 @@ fn of_two_pushes_at_once_one_is_refused() {
     let first = first.args(["push", "heroku", "main"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let first = first.spawn().expect("git");
     app.wait_for_log("Build started");
-    drop(app.try_push().failure().says("another"));
+    drop(app.try_push().failure().says("Another build is in progress"));
     let first = first.wait_with_output().expect("git");
     assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
 }
