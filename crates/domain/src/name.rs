@@ -125,7 +125,7 @@ impl ProcessType {
         self.0 == "web"
     }
 
-    /// Says whether this is `release`, which never gets a formation.
+    /// Says whether this is `release`, which is never scaled.
     pub fn is_release(&self) -> bool {
         self.0 == "release"
     }

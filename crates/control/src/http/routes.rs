@@ -114,6 +114,9 @@ routes! {
         GET    "/addon-attachments" => elsewhere::none;
         GET    "/pipelines" => elsewhere::none;
         GET    "/spaces" => elsewhere::none;
+        GET    "/account/keys" => elsewhere::none;
+        GET    "/account/app-transfers" => elsewhere::none;
+        GET    "/oauth/clients" => elsewhere::none;
         GET    "/apps/{app}/addons" => elsewhere::none_of_app;
         GET    "/apps/{app}/addon-attachments" => elsewhere::none_of_app;
         GET    "/apps/{app}/sni-endpoints" => elsewhere::none_of_app;

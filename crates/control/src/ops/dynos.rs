@@ -162,9 +162,8 @@ pub async fn run(context: &Context, app: &App, actor: &Account, new: New) -> Res
         attach: None,
         logged: true,
     };
-    let command = one_off.command.clone();
+    context.log_api(app.id, format!("Starting process with command `{}` by user {}", one_off.command, actor.email));
     let dyno = context.engine.run(one_off).await?;
-    context.log_api(app.id, format!("Starting process with command `{command}` by user {}", actor.email));
     Ok(Running { dyno, release: Some(release.id) })
 }
 

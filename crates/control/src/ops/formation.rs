@@ -133,5 +133,8 @@ fn wished(update: &Update, now: &Formation) -> Result<(u32, Size)> {
         }
         Some(other) => return Err(Error::Invalid(format!("Quantity must be a whole number: {other}"))),
     };
+    if now.process_type.is_release() && quantity > 0 {
+        return Err(Error::invalid("The release process type runs once at every release and cannot be scaled."));
+    }
     Ok((quantity, size))
 }

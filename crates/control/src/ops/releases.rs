@@ -264,7 +264,8 @@ pub async fn finish(context: &Context, release: ReleaseId, succeeded: bool) -> R
     Ok(after)
 }
 
-/// Makes the formation list exactly the slug's process types; answers those that are new.
+/// Makes the formation list exactly the slug's process types; answers those that are new. `release` is among them, as
+/// on Heroku, and stays at 0: clients see by it that there is a release phase.
 async fn sync_formation(
     db: &mut SqliteConnection,
     app: AppId,
@@ -272,8 +273,7 @@ async fn sync_formation(
     now: Micros,
 ) -> Result<Vec<Formation>> {
     let Some(slug) = slug else { return Ok(Vec::new()) };
-    let types = slug.process_types.iter().map(|(process_type, _)| process_type).filter(|name| !name.is_release());
-    let types: Vec<&ProcessType> = types.collect();
+    let types: Vec<&ProcessType> = slug.process_types.iter().map(|(process_type, _)| process_type).collect();
     let have = store::formation::of_app(db, app).await?;
     for gone in have.iter().filter(|entry| !types.contains(&&entry.process_type)) {
         store::formation::delete(db, gone.id).await?;

@@ -73,8 +73,10 @@ async fn a_release_with_a_release_phase_is_pending_until_it_ends() {
     let pending = api.get("/apps/shop/releases/6").await.json;
     ops::releases::finish(&api.context, id(&pending), true).await.expect("an end");
     assert_eq!(api.get("/apps/shop/releases/current").await.json["version"], 6);
-    assert_eq!(api.get("/apps/shop/formation").await.json.as_array().map(Vec::len), Some(2));
-    assert_eq!(api.nudged(), [app.id]);
+    assert_eq!(api.get("/apps/shop/formation").await.json.as_array().map(Vec::len), Some(3));
+    assert_eq!(api.get("/apps/shop/formation/release").await.json["quantity"], 0);
+    api.patch("/apps/shop/formation/release", json!({"quantity": 1})).await.fails(422, "invalid_params");
+    assert!(api.nudged().contains(&app.id));
 }
 
 #[tokio::test]
