@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dozen_api::{
-    engine::Engine as _,
+    engine::{Engine as _, Gate as _},
     frame,
     routes::{Ack, App, DynoState, Message, Mode},
     socket,
@@ -12,12 +12,7 @@ use dozen_control::{
     ops::{self, releases::Change},
     store,
 };
-use dozen_domain::{
-    config::Secret,
-    dyno::{Exit, State},
-    limits::Limits,
-    release::Status,
-};
+use dozen_domain::{config::Secret, dyno::Exit, limits::Limits, release::Status};
 use tokio::net::UnixStream;
 
 use crate::server::{Server, until};
@@ -299,16 +294,23 @@ fn tarball() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dyno_is_out_of_the_table_before_it_stops() {
+async fn a_dyno_stops_only_once_the_router_has_taken_up_the_table() {
     let server = Server::start().await;
     let app = deployed(&server, &[("web", "./serve")]).await;
+    let dyno = until("a dyno", || async { server.engine.dynos(app.id).pop() }).await;
     let feed = dozen_control::routes_feed::Feed::new(server.context.clone());
-    feed.refresh_all().await.expect("a table");
-    until("a dyno", || async {
-        let up = |dyno: &dozen_api::engine::Dyno| matches!(dyno.state, State::Up { .. });
-        server.engine.dynos(app.id).iter().any(up).then_some(())
-    })
-    .await;
-    feed.follow(app.id).await;
-    assert_eq!(feed.app(app.id).expect("an entry").dynos.len(), 1);
+    let path = server.data("run/second.sock");
+    let serving = tokio::spawn({
+        let (feed, path) = (feed.clone(), path.clone());
+        async move { feed.run(&path).await }
+    });
+    let stream = until("a socket", || async { socket::connect(&path).await.ok() }).await;
+    let mut router = Router { stream };
+    let Message::Snapshot { generation, .. } = router.next().await else { panic!("the first message is the table") };
+
+    let mut stop = std::pin::pin!(feed.before_stop(&dyno));
+    assert!(futures_util::poll!(stop.as_mut()).is_pending(), "the router has not answered yet");
+    router.acknowledge(feed.generation().max(generation)).await;
+    tokio::time::timeout(std::time::Duration::from_secs(1), stop).await.expect("no wait once it has answered");
+    serving.abort();
 }
