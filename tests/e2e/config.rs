@@ -20,12 +20,12 @@ fn config_vars_are_set_shown_edited_and_unset() {
     // The editor gets a file of assignments and its result is what holds.
     let editor = app.directory().join("../editor.sh");
     std::fs::write(&editor, "#!/bin/sh\nsed -i 's/hello world/salut/' \"$1\"\n").expect("written");
-    drop(platform.git(app.directory(), &["--version"]).success());
     let chmod = std::process::Command::new("chmod").arg("755").arg(&editor).status().expect("chmod");
     assert!(chmod.success());
-    let mut edit = platform.client_command("heroku", app.directory());
-    let edited = edit.env("EDITOR", &editor).args(["config:edit"]).output().expect("the CLI");
-    assert!(edited.status.success(), "{edited:?}");
+    let editor = editor.display().to_string();
+    let seen =
+        platform.converse(&["config:edit", "-a", "configured"], &[], &[("EDITOR", &editor)], &[("Update config", "y")]);
+    assert!(seen.contains("salut"), "{seen}");
     assert_eq!(app.heroku(&["config:get", "GREETING"]).stdout.trim(), "salut");
 
     drop(app.heroku(&["config:unset", "GREETING"]).says("v"));

@@ -292,6 +292,42 @@ impl TestPlatform {
         Self::finish(command.env("HEROKU_API_KEY", api_key).args(arguments))
     }
 
+    /// Runs the official CLI on a terminal, types an answer at each prompt, and returns everything that was shown.
+    ///
+    /// # Panics
+    /// When a prompt does not come or the CLI fails.
+    pub fn converse(
+        &self,
+        arguments: &[&str],
+        without: &[&str],
+        with: &[(&str, &str)],
+        answers: &[(&str, &str)],
+    ) -> String {
+        let mut command = self.client_command("script", self.home.path());
+        without.iter().for_each(|name| _ = command.env_remove(name));
+        command.env_remove("CI").envs(with.iter().copied());
+        // `script` is a part of Debian's essential packages.
+        command.args(["-qec", &format!("heroku {}", arguments.join(" ")), "/dev/null"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script");
+        let (mut input, mut output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let (mut seen, mut from) = (String::new(), 0);
+        for (prompt, answer) in answers {
+            while !seen[from..].contains(prompt) {
+                let mut bytes = [0; 4096];
+                let n = output.read(&mut bytes).expect("the terminal");
+                assert!(n > 0, "no {prompt:?} in {seen}");
+                seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
+            }
+            from = seen.len();
+            input.write_all(format!("{answer}\r").as_bytes()).expect("the terminal");
+        }
+        output.read_to_string(&mut seen).expect("the terminal");
+        drop(input);
+        let status = child.wait().expect("a child of our own");
+        assert!(status.success(), "{status}: {seen}");
+        seen
+    }
+
     /// Runs git in a folder, with what `dozen env` says.
     pub fn git(&self, folder: &Path, arguments: &[&str]) -> Output {
         Self::finish(self.client_command("git", folder).args(arguments))
