@@ -90,6 +90,13 @@ impl Place {
         self.data_dir.join("tls/ca.pem")
     }
 
+    /// Whether git, in this environment, can trust the platform: a bundle in `GIT_SSL_CAINFO` wins over the repository's.
+    pub fn git_trusts(&self) -> bool {
+        let Some(bundle) = &self.git_ssl_cainfo else { return true };
+        let own = fs::read(self.ca()).unwrap_or_default();
+        fs::read(bundle).is_ok_and(|bundle| contains(&bundle, own.trim_ascii()))
+    }
+
     /// The first account.
     ///
     /// # Errors

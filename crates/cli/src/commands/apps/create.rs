@@ -44,6 +44,9 @@ fn add_remote(session: &Session, remote: &str, url: &str, printer: &mut Printer<
         && git(&["config", &format!("credential.{host}.helper"), &helper]);
     if done {
         printer.note(&format!("Git remote {remote} added"));
+        if !session.place.git_trusts() {
+            printer.note("GIT_SSL_CAINFO is set and hides the platform's CA from git; run: eval \"$(dozen env)\"");
+        }
     } else {
         printer.note(&format!("Git refused to add the remote {remote}: git remote add {remote} {url}"));
     }
