@@ -4,8 +4,6 @@
 //! each would relocate half a megabyte of tables at its start and keep that to itself; at a fixed address these pages
 //! stay shared. The stack, the heap and the libraries are still placed at random.
 
-#![expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
-
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-link-arg-bins=-no-pie");
