@@ -202,9 +202,9 @@ fn announce<F: Future<Output = bool> + Send>(ready: OwnedFd, probe: impl Fn() ->
     });
 }
 
-/// Starts the log of the platform itself: lines on standard output.
+/// Starts the log of the platform itself: lines on standard output. Where nobody reads it, nothing is complained of.
 pub(crate) fn start_logging(level: tracing::Level) {
-    tracing_subscriber::fmt().with_max_level(level).with_ansi(false).init();
+    tracing_subscriber::fmt().with_max_level(level).with_ansi(false).log_internal_errors(false).init();
 }
 
 /// Runs one future to its end, for a command.

@@ -1,5 +1,7 @@
 //! The example apps deploy without a change.
 
+use std::io::{Read, Write};
+
 use dozen_testkit::App;
 
 use crate::platform;
@@ -17,10 +19,21 @@ fn the_python_example_answers_and_an_unchanged_dependency_set_is_reused() {
 }
 
 #[test]
-fn the_node_example_answers() {
+fn the_node_example_answers_and_speaks_websocket_through_the_router() {
     let platform = platform().start();
     let app = App::of_example(&platform, "node", "node-websocket");
     drop(app.push().says("Node.js app detected"));
+    let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let (head, mut stream) = platform.upgrade("node.localhost", "/echo", headers);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    // One masked text frame "hi", the mask being zero; the echo, or a second's "alive", is unmasked.
+    stream.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).expect("sent");
+    let mut echoed = Vec::new();
+    while !echoed.ends_with(&[0x81, 2, b'h', b'i']) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an echo");
+        echoed.push(byte[0]);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use dozen_testkit::App;
+use dozen_testkit::{App, LONG, wait_until};
 
 use crate::platform;
 
@@ -85,4 +85,52 @@ fn who_may_not_push_does_not() {
         platform.address("DOZEN_TLS_LISTEN").rsplit(':').next().expect("a port")
     );
     drop(platform.git(app.directory(), &["push", &url, "main"]).failure());
+}
+
+#[test]
+fn a_push_that_is_cut_off_leaves_nothing_and_the_next_one_works() {
+    let platform = platform().start();
+    let app = App::create(&platform, "cut-off");
+    app.write("Procfile", "web: /usr/bin/python3 -u server.py\n");
+    app.write("server.py", App::SERVER);
+    app.write("requirements.txt", "");
+    app.write("bin/post_compile", "#!/bin/sh\n[ -e /cache/once ] || { touch /cache/once; sleep 60; }\n");
+    app.commit("slow to build, once");
+    app.git(&["update-index", "--chmod=+x", "bin/post_compile"]);
+    app.git(&["commit", "-q", "-m", "executable"]);
+    let mut first = platform.client_command("git", app.directory());
+    let mut first = first.args(["push", "heroku", "main"]).stderr(Stdio::null()).spawn().expect("git");
+    app.wait_for_log("Build started");
+    // Control dies with the push in its hands; the pusher's connection dies with it.
+    platform.kill_role("control");
+    let status = first.wait().expect("a child");
+    assert!(!status.success(), "a push that nobody took was reported as taken");
+    wait_until("the interrupted build to be told as failed", LONG, || {
+        let (_, builds) = platform.api("GET", "/apps/cut-off/builds", None);
+        builds[0]["status"] == "failed"
+    });
+    let (_, releases) = platform.api("GET", "/apps/cut-off/releases", None);
+    assert!(!releases.as_array().expect("a list").iter().any(|release| release["slug"].is_object()), "{releases}");
+    app.write("bin/post_compile", "#!/bin/sh\ntrue\n");
+    app.commit("fast");
+    let _pushed = app.push();
+    drop(platform.dozen(&["ledger:verify"]).success().says_not("FAULT"));
+}
+
+#[test]
+fn a_push_of_100_mb_is_taken() {
+    let platform = platform().start();
+    let app = App::plain(&platform, "large");
+    // What no compression makes smaller: a generator's output.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(100 << 20);
+    while bytes.len() < 100 << 20 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    std::fs::write(app.directory().join("large.bin"), &bytes).expect("written");
+    app.commit("a large file");
+    let _pushed = app.push();
 }

@@ -361,6 +361,23 @@ impl TestPlatform {
         self.exchange(&self.address("DOZEN_ROUTER_LISTEN"), host, &format!("GET {path} HTTP/1.1\r\n"), b"")
     }
 
+    /// Asks for another protocol through the router; returns the answer's head and the connection if it was granted.
+    ///
+    /// # Panics
+    /// When the router cannot be reached or ends the connection inside the head.
+    pub fn upgrade(&self, host: &str, path: &str, headers: &str) -> (String, TcpStream) {
+        let mut stream = TcpStream::connect(self.address("DOZEN_ROUTER_LISTEN")).expect("the router");
+        stream.set_read_timeout(Some(LONG)).expect("a socket");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let (mut answer, mut byte) = (Vec::new(), [0]);
+        while !answer.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).expect("an answer");
+            answer.push(byte[0]);
+        }
+        (String::from_utf8_lossy(&answer).into_owned(), stream)
+    }
+
     /// Calls the API with the first account's token.
     ///
     /// # Panics
