@@ -24,6 +24,7 @@ use super::{
     EXIT, LINGER_MS, RECORD,
     cleanup::Leavings,
     connection::{Connection, Incoming, Source},
+    memory,
     ring::Ring,
     watch::Watch,
     write_atomically,
@@ -32,7 +33,8 @@ use crate::{cgroup::MemoryWatch, sandbox::Container};
 
 /// Output is held this long after the end while nobody comes to store it, unless [`LINGER_MS`] says otherwise.
 const LINGER: Duration = Duration::from_secs(600);
-/// How often the shim looks whether its directory is still there: a platform that was deleted has no dynos.
+/// How often the shim looks whether its directory is still there (a platform that was deleted has no dynos), and gives
+/// back what serving events has taken since.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
 /// Most bytes taken from the dyno in one go.
 const READ: usize = 64 << 10;
@@ -277,6 +279,7 @@ impl Supervisor {
         }
         if self.look_around <= now {
             self.look_around = now + LOOK_AROUND;
+            memory::release();
             if matches!(self.directory.join(RECORD).try_exists(), Ok(false)) {
                 self.forgotten = true;
                 self.linger = Duration::ZERO;
