@@ -134,6 +134,7 @@ impl<'a> Phase<'a> {
         } else {
             Network::None
         };
+        let written = vec![sandbox.scratch.clone()];
         let watched = vec![sandbox.scratch.clone(), self.folder.path.clone(), self.host.cache(self.app)];
         let spec = Spec {
             record,
@@ -153,10 +154,17 @@ impl<'a> Phase<'a> {
             () = passed => Outcome::TimeOver,
             () = disk::exceeded(watched, disk_bytes), if builds => Outcome::DiskOver,
         };
-        if !matches!(outcome, Outcome::Exited { .. }) {
-            running.kill().await;
+        match outcome {
+            // What was written since the last look counts too; only here can it have grown far in so short a time.
+            Outcome::Exited { exit: Exit::Code(0), .. } if builds && disk::more(written, disk_bytes).await => {
+                Ok(Outcome::DiskOver)
+            }
+            Outcome::Exited { .. } => Ok(outcome),
+            _ => {
+                running.kill().await;
+                Ok(outcome)
+            }
         }
-        Ok(outcome)
     }
 }
 

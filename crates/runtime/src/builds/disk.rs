@@ -16,14 +16,17 @@ const SHARE: u32 = 20;
 /// Returns when the directories together hold more than `limit` bytes.
 pub(super) async fn exceeded(directories: Vec<PathBuf>, limit: u64) {
     loop {
-        let directories = directories.clone();
         let began = Instant::now();
-        let look = tokio::task::spawn_blocking(move || used(&directories));
-        if look.await.is_ok_and(|used| used > limit) {
+        if more(directories.clone(), limit).await {
             return;
         }
         tokio::time::sleep(PAUSE.max(began.elapsed() * SHARE)).await;
     }
+}
+
+/// Looks once whether the directories together hold more than `limit` bytes.
+pub(super) async fn more(directories: Vec<PathBuf>, limit: u64) -> bool {
+    tokio::task::spawn_blocking(move || used(&directories)).await.is_ok_and(|used| used > limit)
 }
 
 /// Bytes on disk below these directories, files with several names counted once.
@@ -34,13 +37,17 @@ fn used(directories: &[PathBuf]) -> u64 {
 
 fn below(directory: &Path, seen: &mut HashSet<(u64, u64)>) -> u64 {
     let mut bytes = 0;
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.nlink() == 1 || metadata.is_dir() || seen.insert((metadata.dev(), metadata.ino())) {
-            bytes += metadata.blocks() * 512; // the unit of st_blocks
-        }
-        if metadata.is_dir() {
-            bytes += below(&entry.path(), seen);
+    // Not by recursion: how deep directories are nested is the app's choice.
+    let mut ahead = vec![directory.to_owned()];
+    while let Some(directory) = ahead.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.nlink() == 1 || metadata.is_dir() || seen.insert((metadata.dev(), metadata.ino())) {
+                bytes += metadata.blocks() * 512; // the unit of st_blocks
+            }
+            if metadata.is_dir() {
+                ahead.push(entry.path());
+            }
         }
     }
     bytes

@@ -76,10 +76,8 @@ fn attempt(phase: &str) -> io::Result<i32> {
             ["chatter"] => loop {
                 writeln!(out, "more and more")?;
             },
-            ["fill"] => {
-                put("large", &"x".repeat(64 << 20))?;
-                std::thread::park();
-            }
+            ["fill"] => put("large", &"x".repeat(64 << 20))?,
+            ["park"] => std::thread::park(),
             ["allocate"] => drop(std::hint::black_box(vec![1_u8; 512 << 20])),
             _ => {}
         }

@@ -10,12 +10,18 @@ use dozen_domain::{
     name::ConfigKey,
     release::Status as ReleaseStatus,
 };
+use sqlx::SqliteConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::{Source, Turn, buildpacks};
 use crate::{
     Context,
-    ops::{self, apps, output::Writer, releases, slugs},
+    ops::{
+        self, apps,
+        output::Writer,
+        releases::{self, Made},
+        slugs,
+    },
     reconcile::driver::chain,
     store::{
         self,
@@ -91,6 +97,7 @@ impl Job {
 
     async fn failed(&mut self) {
         self.build.status = Status::Failed;
+        (self.build.slug, self.build.release) = (None, None);
         if let Err(error) = self.record().await {
             tracing::error!(build = %self.build.id, error = %chain(&error), "cannot record a failed build");
         }
@@ -132,11 +139,8 @@ impl Job {
         self.output.end_line();
         let built = match built {
             Ok(built) => built,
-            Err(build::Error::Failed) => return Err(Failed),
-            Err(build::Error::Limit(what)) => {
-                self.output.complain(&what);
-                return Err(Failed);
-            }
+            // Both were told in the output.
+            Err(build::Error::Failed | build::Error::Limit(_)) => return Err(Failed),
             Err(error @ build::Error::Platform { .. }) => return Err(self.ours(&error)),
         };
         let most = self.context.limits().slug_bytes;
@@ -189,15 +193,18 @@ impl Job {
             self.build.slug = Some(slug.id);
             self.build.status = Status::Succeeded;
             self.build.updated_at = self.context.now();
+            // One transaction: a build that has succeeded has its release, whenever the role is killed.
             let mut db = self.context.store.write().await?;
             store::slugs::insert(&mut db, &slug).await?;
+            let mut made: Vec<Made> = self.set_defaults(&mut db, defaults).await?.into_iter().collect();
+            let change = releases::Change::Deploy { slug: slug.id, description: None };
+            let deployed = releases::append(&self.context, &mut db, self.app.id, &self.account, change).await?;
+            let release = deployed.release.clone();
+            made.push(deployed);
+            self.build.release = Some(release.id);
             store::builds::update(&mut db, &self.build).await?;
             db.commit().await?;
-            self.set_defaults(defaults).await?;
-            let change = releases::Change::Deploy { slug: slug.id, description: None };
-            let release = releases::create(&self.context, self.app.id, &self.account, change).await?;
-            self.build.release = Some(release.id);
-            self.record().await?;
+            made.iter().for_each(|made| made.announce(&self.context, &self.account));
             Ok::<Release, ops::Error>(release)
         };
         let release = match released.await {
@@ -238,22 +245,26 @@ impl Job {
     }
 
     /// Config vars that a buildpack gives an app at its first deploy; those that are set stay.
-    async fn set_defaults(&self, defaults: std::collections::BTreeMap<String, String>) -> ops::Result<()> {
+    async fn set_defaults(
+        &self,
+        db: &mut SqliteConnection,
+        defaults: std::collections::BTreeMap<String, String>,
+    ) -> ops::Result<Option<Made>> {
         if defaults.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let newest = store::releases::newest(&mut *self.context.store.read().await?, self.app.id).await?;
-        let Some(newest) = newest.filter(|release| release.slug.is_none()) else { return Ok(()) };
+        let newest = store::releases::newest(db, self.app.id).await?;
+        let Some(newest) = newest.filter(|release| release.slug.is_none()) else { return Ok(None) };
         let have = releases::config(&self.context, &newest)?;
         let mut changes = Vec::new();
         for (key, value) in defaults.into_iter().filter(|(key, _)| !have.contains_key(key)) {
             changes.push((ConfigKey::try_from(key)?, Some(Secret::new(value))));
         }
-        if !changes.is_empty() {
-            let change = releases::Change::Config(changes);
-            releases::create(&self.context, self.app.id, &self.account, change).await?;
+        if changes.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let change = releases::Change::Config(changes);
+        releases::append(&self.context, db, self.app.id, &self.account, change).await.map(Some)
     }
 }
 
