@@ -53,6 +53,11 @@ impl Apps {
         let context = &self.context;
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).remove(&app);
         context.engine.remove(app).await?;
+        if context.building.is_busy(app) {
+            // It would put back what is removed now, for good.
+            let running = io::Error::other("a build of it has not ended yet");
+            return Err(ops::Error::platform(format!("remove what is left of app {app}"), running));
+        }
         context
             .builds
             .retain(app, &[])

@@ -10,6 +10,10 @@ use dozen_api::{
 };
 use dozen_control::{
     ops::{self, releases::Change},
+    reconcile::{
+        apps::Apps,
+        driver::{Scope, Task as _},
+    },
     store,
 };
 use dozen_domain::{config::Secret, dyno::Exit, limits::Limits, release::Status};
@@ -76,6 +80,41 @@ async fn nothing_is_left_of_a_destroyed_app() {
     .await;
     let kept = server.builds.kept.lock().expect("not poisoned").clone();
     assert_eq!(kept.last(), Some(&(app.id, Vec::new())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_app_is_cleared_up_after_only_when_its_build_has_ended() {
+    let server = Server::start().await;
+    let app = server.app("shop").await;
+    server.builds.hold.send_replace(true);
+    let repository = server.repository("shop").await;
+    let pushing = tokio::spawn(repository.command().args(["push", "dozen", "main"]).output());
+    server.builds.running.subscribe().wait_for(|running| *running == 1).await.expect("a build");
+    ops::apps::destroy(&server.context, &server.admin().await, "shop").await.expect("a destruction");
+    let directory = server.data(&format!("apps/{}", app.id));
+    Apps::new(server.context.clone()).run(&Scope::All).await.expect_err("something is left undone");
+    assert!(directory.exists() && server.builds.kept.lock().expect("not poisoned").is_empty());
+    server.builds.hold.send_replace(false);
+    until("no directory", || async { (!directory.exists()).then_some(()) }).await;
+    assert!(!pushing.await.expect("a push").expect("git").status.success());
+    assert!(!directory.exists(), "the build has put nothing back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_has_not_succeeded_when_its_release_cannot_be_written() {
+    let server = Server::start().await;
+    let app = server.app("shop").await;
+    let mut db = server.context.store.write().await.expect("a database");
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON releases WHEN NEW.description LIKE 'Deploy%' \
+                  BEGIN SELECT raise(ABORT, 'the test says so'); END";
+    sqlx::query(refuse).execute(&mut *db).await.expect("a trigger");
+    db.commit().await.expect("a commit");
+    let repository = server.repository("shop").await;
+    assert!(!repository.command().args(["push", "dozen", "main"]).output().await.expect("git").status.success());
+    let build = &server.builds_of(&app).await[0];
+    assert_eq!((build.status, build.slug, build.release), (store::builds::Status::Failed, None, None));
+    let mut db = server.context.store.read().await.expect("a database");
+    assert!(store::slugs::kept(&mut db, app.id).await.expect("slugs").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

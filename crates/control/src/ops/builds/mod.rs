@@ -72,6 +72,12 @@ impl Building {
         Self { apps: Mutex::default(), slots: Arc::new(Semaphore::new(slots)) }
     }
 
+    /// Whether a build of the app runs, waits, or is being cleared up after.
+    pub fn is_busy(&self, app: AppId) -> bool {
+        let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        apps.get(&app).is_some_and(|queue| queue.builds > 0 || queue.turn.try_lock().is_err())
+    }
+
     fn enter(&self, app: AppId, only_first: bool) -> Option<Arc<tokio::sync::Mutex<()>>> {
         let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = apps.entry(app).or_default();

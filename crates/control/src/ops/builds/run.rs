@@ -133,6 +133,10 @@ impl Job {
         };
         let spec = match self.spec(source).await {
             Ok(spec) => spec,
+            Err(ops::Error::NotFound(_)) => {
+                self.output.complain("The app was destroyed; nothing is built.");
+                return Err(Failed);
+            }
             Err(error) => return Err(self.ours(&error)),
         };
         let built = self.context.builds.build(spec, &mut self.output).await;
@@ -164,6 +168,8 @@ impl Job {
     }
 
     async fn spec(&self, source: Source) -> ops::Result<Spec> {
+        // Looked at while this build has the app's turn: what is left of a destroyed app goes only when nobody has it.
+        apps::by_id(&self.context, self.app.id).await?;
         let newest = store::releases::newest(&mut *self.context.store.read().await?, self.app.id).await?;
         let env = match newest {
             Some(release) => releases::config(&self.context, &release)?,
