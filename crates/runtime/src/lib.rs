@@ -11,6 +11,7 @@ pub mod builds;
 pub mod engine;
 pub mod network;
 pub mod cgroup;
+mod removal;
 pub mod sandbox;
 pub mod shim;
 pub mod teardown;

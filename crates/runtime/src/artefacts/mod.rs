@@ -277,8 +277,7 @@ fn partial(path: &Path) -> PathBuf {
 fn remove_leftovers(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
-            let path = entry.path();
-            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            let _ = crate::removal::remove_all(&entry.path());
         }
     }
 }

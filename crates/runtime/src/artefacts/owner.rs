@@ -103,10 +103,15 @@ fn read(path: &Path) -> Option<u32> {
 }
 
 fn give_tree(path: &Path, uid: u32) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give_tree(&entry?.path(), uid)?;
+    // Not by recursion: how deep directories are nested is the app's choice.
+    let mut ahead = vec![path.to_owned()];
+    while let Some(path) = ahead.pop() {
+        if path.symlink_metadata()?.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                ahead.push(entry?.path());
+            }
         }
+        std::os::unix::fs::lchown(path, Some(uid), Some(uid))?;
     }
-    std::os::unix::fs::lchown(path, Some(uid), Some(uid))
+    Ok(())
 }

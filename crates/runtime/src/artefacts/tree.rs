@@ -22,6 +22,7 @@ use super::{
     pack::{OPAQUE, OPAQUE_MARKS, WHITEOUT},
     partial,
 };
+use crate::removal::remove_all;
 
 const SYNCED: &str = "synced";
 
@@ -156,28 +157,12 @@ fn make_opaque(directory: &Path) -> io::Result<()> {
     if results.iter().all(Result::is_err) { results[1].map_err(Into::into) } else { Ok(()) }
 }
 
-/// Removes a tree, whatever modes its directories have; what cannot be removed is left and told.
+/// Removes a tree, whatever modes and depth its directories have; what cannot be removed is left and told.
 pub(crate) fn remove_tree(path: &Path) {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            // Not root, and a directory has lost its owner's rights: give them back and try once more.
-            open_up(path);
-            if let Err(error) = fs::remove_dir_all(path) {
-                tracing::warn!(%error, path = %path.display(), "could not remove a directory");
-            }
-        }
+    match remove_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%error, path = %path.display(), "could not remove a directory");
         }
         _ => {}
-    }
-}
-
-fn open_up(path: &Path) {
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
-        }
     }
 }
