@@ -1,6 +1,6 @@
 //! Throws away images, layers and blobs that nothing needs.
 
-use std::{collections::HashSet, fs, path::Path, sync::PoisonError};
+use std::{collections::HashSet, fs, io, path::Path, sync::PoisonError};
 
 use dozen_domain::{ids::AppId, image::Digest};
 
@@ -24,7 +24,7 @@ impl Store {
         }
         batch.sync()?;
         let marks = self.app(app).join("images");
-        for hex in names(&marks).into_iter().filter(|hex| !kept.contains(hex)) {
+        for hex in names(&marks)?.into_iter().filter(|hex| !kept.contains(hex)) {
             let mark = marks.join(hex);
             fs::remove_file(&mark).map_err(failed("remove", &mark))?;
         }
@@ -37,10 +37,10 @@ impl Store {
             }
             let _ = fs::remove_dir(self.app(app)); // stays when others keep something in it
         } else {
-            let needed = self.needed(&kept);
+            let needed = self.needed(&kept)?;
             self.change_index(app, |index| index.retain(|layer| needed.contains(&layer.digest)))?;
             let layers = self.layers(app);
-            for name in names(&layers) {
+            for name in names(&layers)? {
                 let hex = name.split('.').next().unwrap_or_default();
                 if !needed.contains(hex) {
                     remove(&layers.join(&name));
@@ -53,11 +53,11 @@ impl Store {
     /// Removes blobs that no app's images need.
     fn sweep(&self) -> Result<(), Error> {
         let mut images = HashSet::new();
-        for app in names(&self.data.join("apps")) {
-            images.extend(names(&self.data.join("apps").join(app).join("images")));
+        for app in names(&self.data.join("apps"))? {
+            images.extend(names(&self.data.join("apps").join(app).join("images"))?);
         }
-        let needed = self.needed(&images);
-        for name in names(&self.blobs()) {
+        let needed = self.needed(&images)?;
+        for name in names(&self.blobs())? {
             if !needed.contains(&name) && !name.ends_with(PARTIAL) {
                 let path = self.blob(&name);
                 fs::remove_file(&path).map_err(failed("remove", &path))?;
@@ -67,21 +67,35 @@ impl Store {
     }
 
     /// Digits of every blob that these images consist of. A damaged manifest keeps itself and nothing else.
-    fn needed(&self, images: &HashSet<String>) -> HashSet<String> {
+    ///
+    /// What cannot be read at the moment is no proof that it needs nothing: then there is no answer.
+    fn needed(&self, images: &HashSet<String>) -> Result<HashSet<String>, Error> {
         let mut needed = images.clone();
         for hex in images {
-            if let Ok(manifest) = self.manifest(&super::digest_of(hex)) {
-                needed.insert(manifest.config.hex().to_owned());
-                needed.extend(manifest.layers.iter().map(|layer| layer.hex().to_owned()));
+            match self.manifest(&super::digest_of(hex)) {
+                Ok(manifest) => {
+                    needed.insert(manifest.config.hex().to_owned());
+                    needed.extend(manifest.layers.iter().map(|layer| layer.hex().to_owned()));
+                }
+                Err(Error::Missing(_) | Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
-        needed
+        Ok(needed)
     }
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+fn names(directory: &Path) -> Result<Vec<String>, Error> {
+    let list = || -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            entries => entries?.collect::<io::Result<Vec<_>>>()?,
+        };
+        Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    };
+    list().map_err(failed("list", directory))
 }
 
 fn remove(path: &Path) {

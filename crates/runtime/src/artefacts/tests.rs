@@ -203,3 +203,22 @@ fn an_image_over_the_limit_is_refused() {
     let made = store.commit(AppId::random(), &upper, &result(vec![]), &[]);
     assert!(matches!(made, Err(Error::TooLarge { limit: 10, .. })));
 }
+
+#[test]
+fn nothing_is_thrown_away_while_an_image_cannot_be_read() {
+    let f = fixture();
+    let other = AppId::random();
+    let kept = f.store.commit(other, &f.upper(&[("a", "1")]), &result(vec![]), &[]).expect("an image");
+    // Any fault of the disk but "there is no such file" will do.
+    let manifest = f.store.blob(hex_of(&kept.image).expect("digits"));
+    let text = fs::read(&manifest).expect("a manifest");
+    fs::remove_file(&manifest).expect("removed");
+    fs::create_dir(&manifest).expect("a directory");
+    let before = f.blobs();
+    assert!(f.store.retain(f.app, &[]).is_err());
+    assert_eq!(f.blobs(), before);
+    fs::remove_dir(&manifest).expect("removed");
+    fs::write(&manifest, text).expect("a manifest");
+    f.store.retain(f.app, &[]).expect("collected");
+    assert_eq!(f.blobs(), before);
+}
