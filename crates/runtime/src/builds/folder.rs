@@ -15,7 +15,7 @@ use dozen_domain::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{is_buildpack, platform};
+use super::platform;
 use crate::{artefacts::remove_tree, engine::Host};
 
 /// What the builder may answer at most; a Procfile of a megabyte is none.
@@ -57,6 +57,14 @@ pub(super) fn clear(host: &Host) {
 
 fn private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// A buildpack on this machine, by its real path: what an app can write could be another place by the time it is bound,
+/// or another app's, so nothing in the data directory is one.
+fn local_buildpack(path: &Path, data: &Path) -> Option<PathBuf> {
+    let (path, data) = (fs::canonicalize(path).ok()?, fs::canonicalize(data).ok()?);
+    let is_buildpack = path.join("bin/detect").is_file() && path.join("bin/compile").is_file();
+    (is_buildpack && !path.starts_with(data) && !path.starts_with("/proc")).then_some(path)
 }
 
 impl Folder {
@@ -110,11 +118,12 @@ impl Folder {
         owners.directory(self.app, &cache).map_err(platform("make the build cache"))?;
         for (number, reference) in spec.buildpacks.iter().enumerate() {
             match reference {
-                Reference::Path(path) if is_buildpack(Path::new(path)) => {
-                    self.buildpacks.push((path.into(), format!("/build/buildpacks/{number}").into()));
+                Reference::Path(path) => {
+                    let found = local_buildpack(Path::new(path), &self.host.options.data);
+                    self.buildpacks.extend(found.map(|path| (path, format!("/build/buildpacks/{number}").into())));
                 }
                 Reference::Git { .. } | Reference::Tarball(_) => self.foreign = true,
-                Reference::BuiltIn(_) | Reference::Path(_) => {}
+                Reference::BuiltIn(_) => {}
             }
         }
         let limits = &self.host.options.limits;
@@ -163,5 +172,34 @@ impl Drop for Folder {
             remove_tree(&env);
             remove_tree(&path);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_local_buildpack_is_bound_by_its_real_path_and_never_from_the_data_directory() {
+        let here = tempfile::tempdir().expect("a directory");
+        let make = |path: &Path| {
+            fs::create_dir_all(path.join("bin")).expect("a directory");
+            for name in ["bin/detect", "bin/compile"] {
+                fs::write(path.join(name), "").expect("a file");
+            }
+        };
+        let real = here.path().canonicalize().expect("a path");
+        let (data, good, of_an_app) = (real.join("data"), real.join("good"), real.join("data/apps/a/cache/b"));
+        make(&good);
+        make(&of_an_app);
+        symlink(&good, real.join("link")).expect("a link");
+        symlink(&of_an_app, real.join("leads-in")).expect("a link");
+        assert_eq!(local_buildpack(&good, &data), Some(good.clone()));
+        assert_eq!(local_buildpack(&real.join("link"), &data), Some(good.clone()));
+        for bad in [of_an_app, real.join("leads-in"), real.join("data/../data/apps/a/cache/b"), real.join("none")] {
+            assert_eq!(local_buildpack(&bad, &data), None, "{}", bad.display());
+        }
     }
 }

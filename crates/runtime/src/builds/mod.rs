@@ -12,7 +12,7 @@ mod folder;
 use std::{
     collections::HashMap,
     future::Future,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -246,8 +246,4 @@ impl Deadline {
     fn passed(&self) -> impl Future<Output = ()> + use<> {
         tokio::time::sleep_until(self.0)
     }
-}
-
-fn is_buildpack(folder: &Path) -> bool {
-    folder.join("bin/detect").is_file() && folder.join("bin/compile").is_file()
 }
