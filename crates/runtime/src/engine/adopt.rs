@@ -37,9 +37,10 @@ pub(super) async fn scan(host: &Arc<Host>) -> io::Result<Vec<Found>> {
     for answer in asked {
         found.extend(answer.await.map_err(io::Error::other)?);
     }
-    for entry in fs::read_dir(host.options.data.join("tmp"))? {
-        let scratch = entry?.path();
-        if id(&scratch).is_some_and(|dyno| !known.contains(&dyno)) {
+    // Only of what a former process left: builds and dynos may have begun meanwhile.
+    for scratch in &host.found {
+        if id(scratch).is_some_and(|dyno| !known.contains(&dyno)) {
+            let scratch = scratch.clone();
             tokio::task::spawn_blocking(move || crate::artefacts::remove_tree(&scratch));
         }
     }

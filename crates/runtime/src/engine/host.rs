@@ -69,6 +69,8 @@ pub struct Host {
     pub(crate) network: Network,
     /// Parent of the dynos' control groups, `dozen-1a2b3c`; none when there are no control groups for us.
     pub(crate) cgroup: Option<String>,
+    /// What was in the scratch directory before this process put anything there.
+    pub(crate) found: Vec<PathBuf>,
     warnings: Vec<String>,
 }
 
@@ -83,6 +85,8 @@ impl Host {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(|source| Error::Directory { path, source })?;
         }
+        let scratch = fs::read_dir(options.data.join("tmp")).into_iter().flatten().flatten();
+        let found = scratch.map(|entry| entry.path()).collect();
         let owners = Arc::new(Owners::open(&options.data, options.root).map_err(Error::Store)?);
         let store = Store::open(&options.data, owners.clone(), options.limits.slug_bytes).map_err(Error::Store)?;
         let mut warnings = Vec::new();
@@ -100,7 +104,7 @@ impl Host {
         let hash = digest(&SHA256, options.data.as_os_str().as_encoded_bytes());
         let hex = data_encoding::HEXLOWER.encode(&hash.as_ref()[..3]);
         let cgroup = options.root.then(|| format!("dozen-{hex}"));
-        Ok(Self { options, owners, store, network, cgroup, warnings })
+        Ok(Self { options, owners, store, network, cgroup, found, warnings })
     }
 
     /// What an operator should know about this machine, one sentence each.
