@@ -68,8 +68,8 @@ fn converse(control: &mut UnixStream) -> Result<bool, Error> {
                 shown.write_all(text.as_bytes())?;
                 shown.flush()?;
             }
-            ToHook::Archive { commit, path } => {
-                let answer = source::archive(&commit, &path).unwrap_or_else(FromHook::Failed);
+            ToHook::Archive { commit, path, most } => {
+                let answer = source::archive(&commit, &path, most).unwrap_or_else(FromHook::Failed);
                 frame::write_blocking(control, &answer)?;
             }
             ToHook::Done { accepted } => return Ok(accepted),

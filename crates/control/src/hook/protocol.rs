@@ -70,6 +70,8 @@ pub enum ToHook {
         commit: String,
         /// Where the tar belongs.
         path: std::path::PathBuf,
+        /// Most bytes that it may have: a few objects of a pack can name more files than any disk holds.
+        most: u64,
     },
     /// Show this to the pusher.
     Output(String),

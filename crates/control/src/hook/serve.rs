@@ -188,7 +188,9 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
     };
     let id = BuildId::random();
     let path = builds::scratch(context, id, ".tar");
-    let source = archive(hook, commit, &path).await;
+    // Every file takes up to two blocks more in a tar than its own bytes.
+    let most = context.limits().source_bytes.saturating_mul(2);
+    let source = archive(hook, commit, &path, most).await;
     let (source, commit, subject) = match source {
         Ok(Some(got)) => got,
         other => {
@@ -234,8 +236,13 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
 }
 
 /// Has the hook write the source; nothing when it could not, which the pusher has been told.
-async fn archive(hook: &mut Hook, commit: String, path: &Path) -> io::Result<Option<(Source, String, String)>> {
-    frame::write(&mut hook.to, &ToHook::Archive { commit, path: path.to_owned() }).await?;
+async fn archive(
+    hook: &mut Hook,
+    commit: String,
+    path: &Path,
+    most: u64,
+) -> io::Result<Option<(Source, String, String)>> {
+    frame::write(&mut hook.to, &ToHook::Archive { commit, path: path.to_owned(), most }).await?;
     match frame::read(&mut hook.from).await? {
         Some(FromHook::Source { commit, subject, submodules }) => {
             Ok(Some((Source { path: path.to_owned(), submodules }, commit, subject)))
@@ -263,7 +270,8 @@ async fn release_phase(context: &Context, hook: &mut Hook, release: &Release) ->
             Ok(output) => break Some(output),
             Err(_) => tokio::select! {
                 _ = look.tick() => {}
-                _ = &mut ended => break None,
+                // It may have begun and ended since the last look.
+                _ = &mut ended => break context.outputs.follow(&path).ok(),
             },
         }
     };

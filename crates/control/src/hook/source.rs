@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
@@ -13,15 +13,15 @@ use dozen_api::build::Submodule;
 
 use super::protocol::FromHook;
 
-/// Writes the tree of `commit` to `path` and reads what else control has to know.
+/// Writes the tree of `commit` to `path`, of at most `most` bytes, and reads what else control has to know.
 ///
 /// The three git processes run side by side: together they take as long as the slowest.
-pub(super) fn archive(commit: &str, path: &Path) -> Result<FromHook, String> {
+pub(super) fn archive(commit: &str, path: &Path, most: u64) -> Result<FromHook, String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: std::io::Error| format!("{what}: {error}")
     };
-    let tar = fs::OpenOptions::new()
+    let mut tar = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
@@ -29,7 +29,7 @@ pub(super) fn archive(commit: &str, path: &Path) -> Result<FromHook, String> {
         .map_err(failed("create the source archive"))?;
     // The tree and not the commit: its tar has no header of its own that a reader might take for a file.
     let mut archive = git(["archive", "--format=tar", &format!("{commit}^{{tree}}")])
-        .stdout(tar)
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed("run git archive"))?;
@@ -42,6 +42,14 @@ pub(super) fn archive(commit: &str, path: &Path) -> Result<FromHook, String> {
         .spawn()
         .map_err(failed("run git config"))?;
 
+    if let Some(packed) = archive.stdout.take() {
+        let copied = io::copy(&mut packed.take(most.saturating_add(1)), &mut tar);
+        if copied.map_err(failed("write the source archive"))? > most {
+            // Its pipe is closed, so it ends by itself if it cannot be killed.
+            let _ = archive.kill();
+            return Err(format!("it is larger than {} MB when it is unpacked", most / 1_000_000));
+        }
+    }
     let said = output(log).unwrap_or_default();
     // It fails when there is no such file, as in most repositories.
     let modules = output(modules).map(|text| parse_modules(&text)).unwrap_or_default();

@@ -278,3 +278,24 @@ async fn a_release_command_is_shown_and_its_failure_keeps_the_former_release() {
     assert_eq!(releases[3].status, Status::Failed);
     assert!(releases[2].current);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_that_is_far_larger_than_what_was_pushed_is_refused_before_it_fills_the_disk() {
+    let server = Server::with(|limits| limits.source_bytes = 1_000_000).await;
+    let app = server.app("shop").await;
+    let repository = server.repository("shop").await;
+    // One blob, then each folder twice the one before: 1 KB pushed, 4 GB unpacked.
+    let script = r#"alias.bomb=!f() {
+        tree="100644 blob $(head -c 1000000 /dev/zero | git hash-object -w --stdin)\tx"
+        for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
+            id=$(printf "$tree\n" | git mktree)
+            tree="040000 tree $id\ta\n040000 tree $id\tb"
+        done
+        git update-ref HEAD $(git commit-tree -m Bomb -p HEAD $id)
+    }; f"#;
+    repository.git(&["-c", script, "bomb"]).await;
+    let (succeeded, said) = repository.push().await;
+    assert!(!succeeded && said.contains("larger than 2 MB"), "{said}");
+    until("nothing left", || async { leftovers(&server, &app.id.to_string()).is_empty().then_some(()) }).await;
+    assert!(server.builds_of(&app).await.is_empty());
+}
