@@ -132,9 +132,12 @@ pub async fn run(context: &Context, app: &App, actor: &Account, new: New) -> Res
     let most = context.limits().one_offs_per_app;
     let one_offs = context.engine.dynos(app.id);
     let formation = super::formation::list(context, app).await?;
-    let is_one_off = |dyno: &&Dyno| {
-        dyno.state.is_live() && !formation.iter().any(|entry| entry.formation.process_type == *dyno.name.process_type())
+    // By number too: a one-off may have the type of one of the formation's.
+    let planned = |dyno: &Dyno| {
+        let of_type = formation.iter().find(|entry| entry.formation.process_type == *dyno.name.process_type());
+        of_type.is_some_and(|entry| dyno.name.number() <= entry.formation.quantity)
     };
+    let is_one_off = |dyno: &&Dyno| dyno.state.is_live() && !planned(dyno);
     if one_offs.iter().filter(is_one_off).count() as u64 >= most {
         return Err(Error::Invalid(format!("Cannot run more than {most} one-off dynos of an app at the same time.")));
     }

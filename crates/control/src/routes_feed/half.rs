@@ -63,7 +63,8 @@ impl Half {
             hosts: self.hosts.clone(),
             mode: self.mode,
             web_quantity: self.web_quantity,
-            dynos: dynos.iter().filter_map(web).collect(),
+            // A one-off may have the type web too, but no number of the formation's and no port.
+            dynos: dynos.iter().filter(|dyno| dyno.name.number() <= self.web_quantity).filter_map(web).collect(),
             error_page_url: self.error_page_url.clone(),
             maintenance_page_url: self.maintenance_page_url.clone(),
         }

@@ -132,6 +132,22 @@ async fn a_detached_one_off_runs_with_the_apps_environment() {
 }
 
 #[tokio::test]
+async fn a_one_off_with_a_type_of_the_formation_is_counted_and_gets_no_requests() {
+    let (api, app) = shop().await;
+    api.engine.hold_one_offs(true);
+    let most = api.context.limits().one_offs_per_app;
+    let body = json!({"command": "bash", "type": "web"});
+    for _ in 0..most {
+        api.post("/apps/shop/dynos", body.clone()).await.is(201);
+    }
+    api.post("/apps/shop/dynos", body).await.fails(422, "invalid_params");
+    let feed = dozen_control::routes_feed::Feed::new(api.context.clone());
+    feed.refresh(app.id).await.expect("routes");
+    let dynos = feed.app(app.id).expect("an entry").dynos;
+    assert!(dynos.iter().all(|dyno| dyno.name.number() < 1000), "{dynos:?}");
+}
+
+#[tokio::test]
 async fn nothing_runs_before_the_first_deploy() {
     let api = Api::new().await;
     api.app("shop").await;
