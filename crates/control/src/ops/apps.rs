@@ -153,9 +153,11 @@ pub struct Change {
 pub async fn update(context: &Context, account: &Account, identity: &str, change: Change) -> Result<App> {
     super::stacks::check(change.build_stack.as_deref())?;
     let need = if change.name.is_some() { Role::Owner } else { Role::Collaborator };
-    let mut app = find(context, account, identity, need).await?;
+    let found = find(context, account, identity, need).await?;
     let name = change.name.map(AppName::try_from).transpose()?;
     let mut db = context.store.write().await?;
+    // As it is now: another change may have come in between.
+    let mut app = store::apps::by_id(&mut db, found.id).await?.ok_or(Error::NotFound("app"))?;
     app.maintenance = change.maintenance.unwrap_or(app.maintenance);
     app.name = name.unwrap_or(app.name);
     app.updated_at = context.now();

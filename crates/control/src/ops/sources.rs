@@ -59,6 +59,24 @@ fn granted(context: &Context, purpose: &str, ticket: &str) -> Result<SourceId> {
     })
 }
 
+/// An upload that is not whole; it goes with this, unless it was renamed.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Removes what uploads left that the role did not survive. Called before the first request.
+pub(super) fn sweep(context: &Context) {
+    for entry in std::fs::read_dir(context.settings.data_dir.join("sources")).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "part") {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Stores an upload.
 ///
 /// # Errors
@@ -67,11 +85,12 @@ pub async fn put(context: &Context, ticket: &str, mut body: BodyDataStream) -> R
     let id = granted(context, PUT, ticket)?;
     let most = context.limits().source_bytes;
     let path = path(context, id);
-    let part = path.with_extension(format!("{:08x}.part", fastrand::u32(..)));
+    // Removed by being dropped: a client that goes away drops all of this.
+    let Part(part) = &Part(path.with_extension(format!("{:08x}.part", fastrand::u32(..))));
     let failed = |error| Error::platform(format!("write {}", part.display()), error);
     fs::create_dir_all(context.settings.data_dir.join("sources")).await.map_err(failed)?;
     let stored = async {
-        let mut file = fs::File::create(&part).await.map_err(failed)?;
+        let mut file = fs::File::create(part).await.map_err(failed)?;
         let mut size = 0_u64;
         while let Some(piece) = body.next().await {
             let piece = piece.map_err(|_| Error::BadRequest("The upload broke off.".to_owned()))?;
@@ -82,16 +101,10 @@ pub async fn put(context: &Context, ticket: &str, mut body: BodyDataStream) -> R
             file.write_all(&piece).await.map_err(failed)?;
         }
         file.sync_all().await.map_err(failed)?;
-        fs::rename(&part, &path).await.map_err(failed)?;
+        fs::rename(part, &path).await.map_err(failed)?;
         Ok(size)
     };
-    let size = match stored.await {
-        Ok(size) => size,
-        Err(error) => {
-            let _ = fs::remove_file(&part).await;
-            return Err(error);
-        }
-    };
+    let size = stored.await?;
     let mut db = context.store.write().await?;
     store::sources::set_size(&mut db, id, i64::try_from(size).unwrap_or(i64::MAX)).await?;
     db.commit().await?;

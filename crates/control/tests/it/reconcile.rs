@@ -353,3 +353,41 @@ async fn a_dyno_stops_only_once_the_router_has_taken_up_the_table() {
     tokio::time::timeout(std::time::Duration::from_secs(1), stop).await.expect("no wait once it has answered");
     serving.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_breaks_off_leaves_nothing() {
+    let server = Server::start().await;
+    let addresses = ops::sources::create(&server.context, &server.admin().await).await.expect("a source");
+    let (_, ticket) = addresses.put_url.split_once("?ticket=").expect("a ticket");
+    let directory = server.data("sources");
+    let parts = || std::fs::read_dir(&directory).into_iter().flatten().count();
+    let body = axum::body::Body::from_stream(futures_util::stream::pending::<std::io::Result<axum::body::Bytes>>());
+    tokio::select! {
+        put = ops::sources::put(&server.context, ticket, body.into_data_stream()) => panic!("{put:?}"),
+        () = until("a part", || async { (parts() == 1).then_some(()) }) => {}
+    }
+    assert_eq!(parts(), 0);
+    // Of a role that was killed.
+    std::fs::write(directory.join("a.00000000.part"), "").expect("a file");
+    ops::builds::recover(&server.context).await.expect("recovered");
+    assert_eq!(parts(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_changes_of_an_app_at_once_are_both_kept() {
+    let server = Server::start().await;
+    let app = server.app("shop").await;
+    let admin = server.admin().await;
+    let mut db = server.context.store.write().await.expect("a database");
+    let change = ops::apps::Change { maintenance: Some(true), ..Default::default() };
+    let mut changing = std::pin::pin!(ops::apps::update(&server.context, &admin, "shop", change));
+    // It waits for the transaction that is open here.
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(300), &mut changing).await;
+    assert!(waits.is_err());
+    store::apps::update(&mut db, &store::apps::App { name: "store".parse().expect("a name"), ..app })
+        .await
+        .expect("a change");
+    db.commit().await.expect("a commit");
+    let changed = changing.await.expect("a change");
+    assert_eq!((changed.name.as_str(), changed.maintenance), ("store", true));
+}

@@ -346,6 +346,7 @@ pub async fn recover(context: &Context) -> Result<()> {
     }
     db.commit().await?;
     remove_scratch(&context.settings.data_dir.join("tmp"));
+    sources::sweep(context);
     Ok(())
 }
 
