@@ -13,6 +13,8 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 
+use crate::store;
+
 const KEY_BYTES: usize = 32; // AES-256
 
 /// Sealed bytes do not open: they were changed, moved, or made with another key.
@@ -78,12 +80,21 @@ impl Keys {
     /// Reads the keys, making those that are missing.
     ///
     /// # Errors
-    /// When the directory cannot be written, or a key file is damaged.
+    /// When the directory cannot be written, a key file is damaged, or the key of an existing database is missing.
     pub fn open(data_dir: &Path) -> io::Result<Self> {
         let directory = data_dir.join("keys");
         fs::create_dir_all(&directory)?;
         fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        Ok(Self { config: key(&directory.join("config.key"))?, ticket: key(&directory.join("token.key"))? })
+        let config = directory.join("config.key");
+        if store::is_there(&data_dir.join("dozen.db")) && !config.try_exists()? {
+            let text = format!(
+                "{} is missing, and config vars in the database are sealed with it: put it back from the backup that the \
+                 database is from",
+                config.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        Ok(Self { config: key(&config)?, ticket: key(&directory.join("token.key"))? })
     }
 }
 
@@ -164,6 +175,15 @@ mod tests {
         assert_eq!(again.config.open(b"", &sealed).expect("it opens"), b"x");
         let mode = fs::metadata(directory.path().join("keys/config.key")).expect("a file").permissions();
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    }
+
+    #[test]
+    fn no_new_key_is_made_for_an_old_database() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("dozen.db"), "SQLite").expect("a file");
+        let error = Keys::open(directory.path()).err().expect("an error");
+        assert!(error.to_string().contains("config.key is missing"), "{error}");
+        assert!(!directory.path().join("keys/config.key").exists());
     }
 
     #[test]

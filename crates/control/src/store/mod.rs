@@ -19,7 +19,12 @@ pub mod removals;
 pub mod slugs;
 pub mod sources;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
@@ -46,6 +51,28 @@ pub enum Error {
         /// Why.
         #[source]
         source: sqlx::Error,
+    },
+    /// Its file is not what SQLite wrote.
+    #[error(
+        "the database {url} is damaged ({what}): put back a copy of it and of keys/ from one backup; to begin anew, \
+         move it and apps/ of the data directory away"
+    )]
+    Broken {
+        /// Which.
+        url: String,
+        /// What SQLite found.
+        what: String,
+    },
+    /// Apps are there, and the database that knows them is not.
+    #[error(
+        "the database {path} is missing or empty, but {apps} holds apps: put the database back, or set DATABASE_URL \
+         to where it is; to begin anew, move {apps} away"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is left.
+        apps: PathBuf,
     },
     /// `DATABASE_URL` names something else than SQLite.
     #[error("DATABASE_URL={0}: only sqlite:// is supported")]
@@ -97,7 +124,8 @@ impl Store {
     /// Opens the database, makes it if it is not there, and brings its schema up to date.
     ///
     /// # Errors
-    /// When it is no SQLite database, cannot be written, or comes from a newer version.
+    /// When it is no SQLite database, is damaged, cannot be written, comes from a newer version, or is not there while
+    /// apps are.
     pub async fn open(data_dir: &Path, url: Option<&str>) -> Result<Self> {
         let url = match url {
             Some(url) if !url.starts_with("sqlite:") => {
@@ -107,11 +135,20 @@ impl Store {
             Some(url) => url.to_owned(),
             None => format!("sqlite://{}", data_dir.join("dozen.db").display()),
         };
-        let opening = |source| Error::Open { url: url.clone(), source };
+        let opening = |source| match broken(&source) {
+            Some(what) => Error::Broken { url: url.clone(), what },
+            None => Error::Open { url: url.clone(), source },
+        };
         let options = match url.strip_prefix("sqlite://") {
             Some(path) if !path.contains('?') => SqliteConnectOptions::new().filename(path),
             _ => SqliteConnectOptions::from_str(&url).map_err(opening)?,
         };
+        // An empty database would take what is there for nobody's, and end every dyno.
+        let path = options.get_filename().to_owned();
+        let apps = data_dir.join("apps");
+        if !is_there(&path) && fs::read_dir(&apps).is_ok_and(|mut apps| apps.next().is_some()) {
+            return Err(Error::Missing { path, apps });
+        }
         let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -119,7 +156,13 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await;
-        let pool = pool.map_err(|source| Error::Open { url: url.clone(), source })?;
+        let pool = pool.map_err(opening)?;
+        // Damage is found now, not when a request happens to touch it.
+        let what: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&pool).await.map_err(opening)?;
+        if what != "ok" {
+            pool.close().await;
+            return Err(Error::Broken { url, what });
+        }
         MIGRATIONS.run(&pool).await?;
         Ok(Self { pool })
     }
@@ -143,5 +186,63 @@ impl Store {
     /// Writes everything into the main file and closes it.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Says whether a database's file is there with something in it.
+pub fn is_there(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// What is wrong with the file, if that is it (SQLITE_CORRUPT 11, SQLITE_NOTADB 26).
+fn broken(error: &sqlx::Error) -> Option<String> {
+    let sqlx::Error::Database(error) = error else { return None };
+    let code = error.code().and_then(|code| code.parse::<i32>().ok())?;
+    matches!(code & 0xff, 11 | 26).then(|| error.message().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    async fn opened(directory: &Path) -> Result<()> {
+        Store::open(directory, None).await?.close().await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_damaged_database_is_told_at_start_and_left_as_it_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        opened(directory.path()).await.expect("made");
+        let path = directory.path().join("dozen.db");
+        let sound = fs::read(&path).expect("a file");
+        let half = sound.len() as u64 / 2;
+        for (at, length) in [(0, sound.len()), (half, sound.len()), (0, 10_000)] {
+            fs::write(&path, &sound).expect("a file");
+            let file = fs::File::options().write(true).open(&path).expect("a file");
+            file.write_all_at(&[0xa5; 8192], at).expect("written");
+            file.set_len(length as u64).expect("cut");
+            let before = fs::read(&path).expect("a file");
+            let error = opened(directory.path()).await.expect_err("damaged");
+            assert!(matches!(error, Error::Broken { .. }), "{at}: {error:?}");
+            assert!(fs::read(&path).expect("a file") == before, "it was changed");
+        }
+        fs::write(&path, &sound).expect("a file");
+        opened(directory.path()).await.expect("the copy is good");
+    }
+
+    #[tokio::test]
+    async fn without_its_database_a_platform_with_apps_does_not_start() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::create_dir(directory.path().join("apps")).expect("a directory");
+        opened(directory.path()).await.expect("a first start");
+        fs::create_dir(directory.path().join("apps/one")).expect("a directory");
+        opened(directory.path()).await.expect("a later start");
+        fs::remove_file(directory.path().join("dozen.db")).expect("removed");
+        let error = opened(directory.path()).await.expect_err("missing");
+        assert!(matches!(error, Error::Missing { .. }), "{error:?}");
+        assert!(!directory.path().join("dozen.db").exists());
     }
 }
