@@ -14,9 +14,9 @@ fn a_killed_role_comes_back_and_no_dyno_stops() {
     for role in ["control", "router", "logs"] {
         platform.kill_role(role);
         // Connections wait in the listening sockets, which the parent holds: none is refused.
-        assert_eq!(app.get("/").status, 200, "after the {role} role was killed");
+        assert_eq!(app.get("/").status, 200, "after the {role} role was killed:\n{}", app.log());
         wait_until("the API to answer", LONG, || platform.api("GET", "/apps/surviving", None).0 == 200);
-        assert_eq!(platform.shims(), shims, "after the {role} role was killed");
+        assert_eq!(platform.shims(), shims, "after the {role} role was killed:\n{}", app.log());
     }
     let line = app.get("/print/after-the-kills");
     assert_eq!(line.status, 200);

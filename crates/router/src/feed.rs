@@ -17,12 +17,17 @@ use dozen_api::{
     routes::{Ack, Message},
     socket,
 };
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use crate::table::Table;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a router that starts waits for control before it takes the table on disk.
+const CONTROL_FIRST: Duration = Duration::from_secs(1);
 /// How long changes are gathered before the table is written.
 const GATHER: Duration = Duration::from_millis(250);
 
@@ -37,7 +42,19 @@ pub(crate) enum Error {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// Starts from the table on disk, if there is one.
+/// Starts from the table on disk when control does not tell its own soon: the one on disk may be a moment older than
+/// what control has acknowledged, and requests wait for a first table anyway.
+pub(crate) async fn start(table: Arc<Table>, path: PathBuf) {
+    if timeout(CONTROL_FIRST, table.ready()).await.is_ok() {
+        return;
+    }
+    if let Err(error) = load(&table, &path) {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, cause, "starting without routes, until control tells them");
+    }
+}
+
+/// Reads the table on disk, if there is one.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -49,7 +66,7 @@ pub(crate) fn load(table: &Table, path: &Path) -> Result<(), Error> {
     };
     let message: Message =
         serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
-    table.apply(message);
+    table.start_from(message);
     Ok(())
 }
 

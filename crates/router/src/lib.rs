@@ -130,10 +130,6 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     };
     let table = Arc::new(Table::new(&apps_domain));
     let saved = run_directory.join("routes.json");
-    if let Err(error) = feed::load(&table, &saved) {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, cause, "starting without routes, until control tells them");
-    }
     let capacity = usize::try_from(limits.log_local_buffer_lines).unwrap_or(usize::MAX);
     let router = Arc::new(Router {
         logs: logs::Sender::connect(run_directory.join("logs.sock"), "router", capacity),
@@ -154,6 +150,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         let end = end.clone();
         background.spawn(async move { end.run_until_cancelled(task).await });
     };
+    spawn(Box::pin(feed::start(table.clone(), saved.clone())));
     spawn(Box::pin(feed::follow(table.clone(), run_directory.join("routes.sock"), changed.clone())));
     spawn(Box::pin(feed::save(table.clone(), saved, changed)));
     spawn(Box::pin(reap(router.clone())));

@@ -141,9 +141,20 @@ impl Table {
         *self.ready.borrow()
     }
 
+    /// Starts from this message unless a table is known already.
+    pub(crate) fn start_from(&self, message: Message) {
+        let known = self.lock();
+        if !self.is_ready() {
+            self.put(known, message);
+        }
+    }
+
     /// Puts a message of control into force; requests that arrive after this see it.
     pub(crate) fn apply(&self, message: Message) -> Generation {
-        let mut known = self.lock();
+        self.put(self.lock(), message)
+    }
+
+    fn put(&self, mut known: MutexGuard<'_, Known>, message: Message) -> Generation {
         match message {
             Message::Snapshot { generation, apps } => {
                 known.generation = generation;
