@@ -148,6 +148,7 @@ fn role(arguments: &[OsString]) -> Result<(), Error> {
     let config = Config::from_env()?;
     start_logging(config.log);
     let _lock = data_dir::lock_role(&config.data_dir, role.name(), FORMER_SELF)?;
+    raise_open_files();
     let io = |operation| move |source| Error::Io { operation, source };
     let runtime = role.runtime().map_err(io("start the event loop"))?;
     let lifeline = std::mem::replace(&mut inherited.lifeline, dev_null().map_err(io("open /dev/null"))?);
@@ -162,6 +163,16 @@ fn role(arguments: &[OsString]) -> Result<(), Error> {
     // What still runs in the background is meant to be interrupted at any instant.
     runtime.shutdown_background();
     done
+}
+
+/// Lifts the soft limit of open files to the hard one: the usual 1,024 are the router's at some five hundred requests at
+/// once. Dynos get a limit of their own.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 fn dev_null() -> io::Result<OwnedFd> {
@@ -213,4 +224,18 @@ pub(crate) fn start_logging(level: tracing::Level) {
 /// When there can be no event loop.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Ok(Builder::new_current_thread().enable_all().build()?.block_on(future))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_lets_a_role_have() {
+        let limit = getrlimit(Resource::Nofile);
+        let less = limit.maximum.map(|most| most - 1);
+        setrlimit(Resource::Nofile, Rlimit { current: less, ..limit }).expect("a limit");
+        super::raise_open_files();
+        assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
+    }
 }
