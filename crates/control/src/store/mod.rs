@@ -27,7 +27,7 @@ use std::{
 };
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Connection as _, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -155,13 +155,21 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await;
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).after_release(|connection, _| {
+            Box::pin(async move {
+                // After what was sent before it. SQLite itself rolls back when the disk is full; sqlx's own attempt then
+                // fails and leaves the connection believing in a transaction for ever: it is of no more use.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        });
+        let pool = pool.connect_with(options).await;
         let pool = pool.map_err(opening)?;
         // Damage is found now, not when a request happens to touch it.
         let what: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&pool).await.map_err(opening)?;
         if what != "ok" {
             pool.close().await;
-            return Err(Error::Broken { url, what });
+            return Err(Error::Broken { url, what: what.replace('\n', " ") });
         }
         MIGRATIONS.run(&pool).await?;
         Ok(Self { pool })
@@ -231,6 +239,18 @@ mod tests {
         }
         fs::write(&path, &sound).expect("a file");
         opened(directory.path()).await.expect("the copy is good");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_itself_has_ended_does_no_lasting_harm() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), None).await.expect("a store");
+        for _ in 0..2 * CONNECTIONS {
+            let mut ended = store.write().await.expect("a transaction");
+            sqlx::query("ROLLBACK").execute(&mut *ended).await.expect("what SQLite does on a full disk");
+            ended.commit().await.expect_err("nothing to commit");
+        }
+        store.write().await.expect("a transaction").commit().await.expect("committed");
     }
 
     #[tokio::test]

@@ -151,7 +151,7 @@ impl Prepared {
             Some(Attach::Pipes) | None => None,
         };
         let spec = Spec {
-            env: environment(&mounts.launch_env, &begin.env, &record.name, record.size, port),
+            env: environment(&mounts.launch_env, &begin.env, (record.dyno, &record.name), record.size, port),
             argv: argv(&record.command),
             record,
             sandbox,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dozen_domain::{
     config::{Secret, Vars},
+    ids::DynoId,
     name::DynoName,
     size::Size,
 };
@@ -23,12 +24,12 @@ pub(crate) fn argv(command: &str) -> Vec<String> {
     ["/bin/bash", "-c", SCRIPT, "bash", command].map(str::to_owned).to_vec()
 }
 
-/// The whole environment: the platform's defaults, below the image's launch environment, below config vars; `DYNO` and
-/// `PORT` above all. A `PATH` of the image goes before the default one, a config var replaces both.
+/// The whole environment: the platform's defaults, below the image's launch environment, below config vars; `DYNO`,
+/// `HEROKU_DYNO_ID` and `PORT` above all. A `PATH` of the image goes before the default one, a config var replaces both.
 pub(crate) fn environment(
     launch: &BTreeMap<String, String>,
     config: &Vars,
-    name: &DynoName,
+    (dyno, name): (DynoId, &DynoName),
     size: Size,
     port: Option<u16>,
 ) -> Vars {
@@ -50,6 +51,7 @@ pub(crate) fn environment(
     }
     env.extend(config.clone());
     env.insert("DYNO".to_owned(), Secret::new(name.to_string()));
+    env.insert("HEROKU_DYNO_ID".to_owned(), Secret::new(dyno.to_string()));
     if let Some(port) = port {
         env.insert("PORT".to_owned(), Secret::new(port.to_string()));
     } else {
@@ -86,7 +88,9 @@ mod tests {
         ]);
         let config = vars(&[("A", "config"), ("PORT", "1"), ("DYNO", "x")]);
         let name = "web.1".parse().expect("a name");
-        let env = environment(&launch, &config, &name, Size::Standard2X, Some(5001));
+        let dyno = DynoId::random();
+        let env = environment(&launch, &config, (dyno, &name), Size::Standard2X, Some(5001));
+        assert_eq!(env["HEROKU_DYNO_ID"].expose(), dyno.to_string());
         let value = |key: &str| env[key].expose();
         assert_eq!(value("PATH"), "/app/.heroku/python/bin:/usr/local/bin:/usr/bin:/bin");
         assert_eq!((value("A"), value("LANG"), value("HOME")), ("config", "en_US.UTF-8", "/app"));
@@ -97,7 +101,8 @@ mod tests {
     #[test]
     fn only_web_has_a_port() {
         let name = "worker.1".parse().expect("a name");
-        assert!(!environment(&BTreeMap::new(), &vars(&[("PORT", "1")]), &name, Size::Basic, None).contains_key("PORT"));
+        let dyno = (DynoId::random(), &name);
+        assert!(!environment(&BTreeMap::new(), &vars(&[("PORT", "1")]), dyno, Size::Basic, None).contains_key("PORT"));
     }
 
     #[test]
