@@ -27,6 +27,9 @@ use super::host;
 
 /// A shim tells its present state at once; silence of this length is the end of that.
 const SETTLE: Duration = Duration::from_millis(30);
+/// How long a shim that took a connection may take to be given the processor and begin. Its dyno is killed after that,
+/// so it is long.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a shim whose connection broke is given to take another.
 const RETRY: Duration = Duration::from_millis(200);
 /// Commands that wait for a shim at most; there are three kinds and each is sent once or twice.
@@ -61,12 +64,14 @@ async fn connect(directory: &Path) -> io::Result<UnixStream> {
 pub(crate) async fn find(directory: &Path) -> io::Result<Found> {
     let (reader, writer) = connect(directory).await?.into_split();
     let mut found = Found { reader: BufReader::new(reader), writer, events: Vec::new() };
-    while let Ok(buffered) = tokio::time::timeout(SETTLE, found.reader.fill_buf()).await {
+    let mut patience = PATIENCE;
+    while let Ok(buffered) = tokio::time::timeout(patience, found.reader.fill_buf()).await {
         if buffered?.is_empty() {
             break;
         }
         let event = frame::read(&mut found.reader).await?;
         found.events.extend(event);
+        patience = SETTLE;
     }
     if found.events.is_empty() {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "the shim says nothing of its dyno"));
