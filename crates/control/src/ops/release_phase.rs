@@ -111,6 +111,8 @@ async fn run_app(context: Context, app: AppId) {
         Ok::<(), Error>(())
     };
     let outcome = all.await;
+    // Also when none ended: who waits for a release of an app that was destroyed is to see that it is gone.
+    context.phases.ended.send_modify(|ended| *ended += 1);
     context.phases.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&app);
     match outcome {
         // One may have come between the last look and the removal.

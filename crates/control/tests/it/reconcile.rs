@@ -391,3 +391,20 @@ async fn two_changes_of_an_app_at_once_are_both_kept() {
     let changed = changing.await.expect("a change");
     assert_eq!((changed.name.as_str(), changed.maintenance), ("store", true));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_does_not_wait_for_the_release_of_a_destroyed_app() {
+    let server = Server::start().await;
+    let app = server.app("shop").await;
+    server.engine.hold_one_offs(true);
+    *server.builds.types.lock().expect("not poisoned") = vec![("web", "./serve"), ("release", "./migrate")];
+    let repository = server.repository("shop").await;
+    let pushing = tokio::spawn(repository.command().args(["push", "dozen", "main"]).output());
+    until("a release command", || async { (!server.engine.one_offs().is_empty()).then_some(()) }).await;
+    ops::apps::destroy(&server.context, &server.admin().await, "shop").await.expect("a destruction");
+    let dyno = server.engine.one_offs()[0].dyno;
+    server.engine.finish(dyno, Exit::Signal(15));
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), pushing).await;
+    ended.expect("the push ends").expect("a push").expect("git");
+    assert!(server.releases(&app).await.is_empty());
+}
