@@ -53,9 +53,13 @@ async fn make(handle: &Handle, chosen: &Chosen) -> Result<(), Error> {
     if let Err(error) = or_there(add) {
         tracing::warn!(%error, "no IPv6 on the dynos' bridge; apps that listen on IPv6 alone are not reached");
     }
+    // A bridge left to itself takes the lowest address of its ports: when a dyno goes, it changes, and what the other
+    // dynos answer is lost until they have asked for it again.
+    let [a, b, c, d] = chosen.gateway4().octets();
+    let fixed = vec![0x02, 0xd0, a, b, c, d];
     handle
         .link()
-        .set(LinkUnspec::new_with_index(index).up().build())
+        .set(LinkUnspec::new_with_index(index).address(fixed).up().build())
         .execute()
         .await
         .map_err(refused("start bridge", chosen))
@@ -71,4 +75,18 @@ pub(super) async fn remove(chosen: &Chosen) -> Result<(), Error> {
     };
     connection.abort();
     removed
+}
+
+/// The bridge's hardware address.
+#[cfg(test)]
+pub(super) async fn hardware_address(bridge: &str) -> Option<Vec<u8>> {
+    use rtnetlink::packet_route::link::LinkAttribute;
+    let (connection, handle, _) = new_connection().ok()?;
+    let connection = tokio::spawn(connection);
+    let link = handle.link().get().match_name(bridge.to_owned()).execute().try_next().await.ok()??;
+    connection.abort();
+    link.attributes.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(address) => Some(address),
+        _ => None,
+    })
 }

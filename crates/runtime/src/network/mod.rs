@@ -333,6 +333,9 @@ mod tests {
                 let lease = network.lease(DynoId::random()).expect("an address");
                 let shim::Network::Bridge { bridge, addresses, gateways } = lease.network else { panic!("no bridge") };
                 assert_eq!((addresses.len(), addresses[0].1, gateways.len()), (2, 20, 1));
+                let IpAddr::V4(gateway) = gateways[0] else { panic!("the first gateway is IPv4") };
+                let fixed = [[0x02, 0xd0].as_slice(), gateway.octets().as_slice()].concat();
+                assert_eq!(link::hardware_address(&bridge).await, Some(fixed), "it must not follow the ports'");
                 let links = fs::read_to_string("/proc/thread-self/net/dev").expect("links");
                 assert!(links.contains(&bridge), "{links}");
                 network.teardown().await.expect("torn down");
