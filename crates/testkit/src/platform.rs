@@ -54,10 +54,10 @@ impl Builder {
         self.variable(&name, &value.to_string())
     }
 
-    /// Runs the platform and everything of its tests as this ordinary user. The test itself must be root's.
+    /// Runs the platform and everything of its tests as this ordinary user; as the tests' own if that is not root.
     #[must_use]
     pub fn user(mut self, uid: u32) -> Self {
-        self.user = Some(uid);
+        self.user = rustix::process::geteuid().is_root().then_some(uid);
         self
     }
 
