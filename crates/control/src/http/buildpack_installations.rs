@@ -24,12 +24,14 @@ pub struct Updates {
 
 #[derive(Debug, Deserialize)]
 struct Update {
-    buildpack: String,
+    /// Missing when the client asked the registry for a name that it does not know: it goes on all the same.
+    buildpack: Option<String>,
 }
 
 /// `PUT /apps/{app}/buildpack-installations`
 pub async fn replace(State(context): State<Context>, member: Member, Json(body): Json<Updates>) -> Result {
-    let wished: Vec<String> = body.updates.into_iter().map(|update| update.buildpack).collect();
+    let named = |update: Update| update.buildpack.ok_or_else(ops::buildpack_installations::unknown);
+    let wished = body.updates.into_iter().map(named).collect::<ops::Result<Vec<_>>>()?;
     Ok(Reply::ok(&view(&ops::buildpack_installations::replace(&context, &member.app, &wished).await?)))
 }
 

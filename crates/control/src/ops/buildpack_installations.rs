@@ -43,6 +43,15 @@ fn installation(text: &str) -> Result<Installation> {
     Ok(Installation { url, name })
 }
 
+/// Someone named a buildpack that nobody knows.
+pub fn unknown() -> Error {
+    let known: Vec<String> = registry().collect();
+    Error::Invalid(format!(
+        "There is no such buildpack. Built in are {}; any other is given by the URL of its Git repository or archive.",
+        known.join(", ")
+    ))
+}
+
 /// Names of the built-in buildpacks as the registry lists them: `heroku/python`.
 pub fn registry() -> impl Iterator<Item = String> {
     BUILT_IN.iter().map(|name| format!("heroku/{name}"))

@@ -21,6 +21,10 @@ async fn buildpacks_are_set_in_order_and_cleared() {
     assert_eq!(api.get("/apps/shop/buildpack-installations").await.json, expected);
     let bad = json!({"updates": [{"buildpack": "heroku/cobol"}]});
     api.put("/apps/shop/buildpack-installations", bad).await.fails(422, "invalid_params");
+    // What the client sends after the registry did not know a name.
+    let unknown = api.put("/apps/shop/buildpack-installations", json!({"updates": [{}]})).await;
+    assert!(unknown.json["message"].as_str().is_some_and(|text| text.contains("heroku/python")), "{}", unknown.json);
+    unknown.fails(422, "invalid_params");
     assert_eq!(api.get("/apps/shop/buildpack-installations").await.json, expected);
     let cleared = api.put("/apps/shop/buildpack-installations", json!({"updates": []})).await.is(200).json;
     assert_eq!(cleared, json!([]));
