@@ -68,9 +68,13 @@ fn without_git_it_says_so() {
 
 #[test]
 fn a_database_file_that_is_none_is_refused_and_kept() {
-    let platform = platform().prepare();
+    let platform = platform().start();
+    platform.stop_server();
     let data_dir = platform.data_dir();
-    fs::create_dir_all(data_dir).expect("made");
+    for name in ["dozen.db", "dozen.db-wal", "dozen.db-shm"] {
+        // The latter two are there only while somebody has the database open.
+        _ = fs::remove_file(data_dir.join(name));
+    }
     fs::write(data_dir.join("dozen.db"), "this is no database, but somebody may want it back").expect("written");
     drop(platform.dozen(&["server"]).failure().says("dozen.db"));
     let kept = fs::read_to_string(data_dir.join("dozen.db")).expect("there");
