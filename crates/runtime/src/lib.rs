@@ -8,9 +8,9 @@
 
 pub mod artefacts;
 pub mod builds;
+pub mod cgroup;
 pub mod engine;
 pub mod network;
-pub mod cgroup;
 mod removal;
 pub mod sandbox;
 pub mod shim;
