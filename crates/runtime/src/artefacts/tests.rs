@@ -1,3 +1,5 @@
+//! The store as its callers use it: what is committed is found, shared and thrown away as it should be.
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;

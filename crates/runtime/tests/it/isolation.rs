@@ -39,13 +39,3 @@ async fn a_dyno_reaches_neither_the_machine_nor_its_neighbours_nor_private_netwo
     }
     p.end().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the internet"]
-async fn a_dyno_resolves_names_and_reaches_the_internet() {
-    let p = Platform::start(Limits::default()).await;
-    let url = "https://pypi.org/simple/pip/";
-    let said = run(&p, &format!("curl --silent --show-error -o /dev/null -w '%{{http_code}}' {url} 2>&1")).await;
-    assert_eq!(said, "200");
-    p.end().await;
-}

@@ -5,8 +5,8 @@
 //! an app with a build or install script, or made of several packages, has them in its own layer and installs them
 //! every time, from the package manager's cache.
 
-mod manager;
 mod manifest;
+mod package_manager;
 mod version;
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
 use dozen_domain::image::LayerPlan;
 use nodejs_semver::{Range, Version};
 
-use self::{manager::Manager, manifest::Manifest, version::Node};
+use self::{manifest::Manifest, package_manager::Manager, version::Node};
 use crate::{
     build::{Build, Buildpack, Context, Outcome, Plan, path_script},
     error::{Error, Result},
