@@ -109,6 +109,8 @@ impl Supervised {
         command.process_group(0);
         // Many arenas cost memory and two workers do not need them.
         command.env("MALLOC_ARENA_MAX", "2");
+        // Large buffers of a push or a build go back to the kernel when they are done with (bench/idle).
+        command.env("MALLOC_TRIM_THRESHOLD_", "65536").env("MALLOC_MMAP_THRESHOLD_", "65536");
         let mut inherited = vec![self.lifeline, writer.as_fd().as_raw_fd()];
         inherited.extend(self.listeners.iter().map(|(_, fd)| *fd));
         let keep_open = move || {
