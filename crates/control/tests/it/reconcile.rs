@@ -357,6 +357,9 @@ async fn a_dyno_stops_only_once_the_router_has_taken_up_the_table() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_breaks_off_leaves_nothing() {
     let server = Server::start().await;
+    // Once it answers, what a former role left has been swept: from here on every part is this test's.
+    let (status, _) = server.api("GET", "/account", &serde_json::Value::Null).await;
+    assert_eq!(status, 200);
     let addresses = ops::sources::create(&server.context, &server.admin().await).await.expect("a source");
     let (_, ticket) = addresses.put_url.split_once("?ticket=").expect("a ticket");
     let directory = server.data("sources");
