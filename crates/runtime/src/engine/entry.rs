@@ -23,6 +23,7 @@ use dozen_domain::{
 use tokio::sync::{mpsc, watch};
 
 use super::say;
+use crate::shim::HOLD_OUTPUT;
 
 /// File in a dyno's directory with one word for each thing that was told.
 const TOLD: &str = "told";
@@ -157,6 +158,10 @@ impl Entry {
             (key::CRASHES.to_owned(), self.crashes.to_string()),
             (key::BOOT_SECONDS.to_owned(), self.boot_seconds.to_string()),
         ]);
+        if self.kind == Kind::OneOff {
+            // Whoever asked for it reads what it printed, if only after the log has it.
+            engine.insert(HOLD_OUTPUT.to_owned(), String::new());
+        }
         engine.extend(lease.map(|number| (key::LEASE.to_owned(), number.to_string())));
         engine.extend(self.stop_at.map(|at| (key::STOP_AT.to_owned(), at.to_string())));
         engine

@@ -30,6 +30,8 @@ pub const RECORD: &str = "dyno.json";
 pub const EXIT: &str = "exit.json";
 /// Key in [`Record::engine`]: the scratch directory stays when the dyno ends.
 pub const KEEP_SCRATCH: &str = "keep_scratch";
+/// Key in [`Record::engine`]: output that is stored already is held for readers that come later, as far as it fits.
+pub const HOLD_OUTPUT: &str = "hold_output";
 /// Key in [`Record::engine`]: milliseconds for which output is held after the dyno's end while nobody stores it.
 pub const LINGER_MS: &str = "linger_ms";
 

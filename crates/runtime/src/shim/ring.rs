@@ -153,6 +153,11 @@ impl Ring {
         self.forget(self.stored.max(self.start));
     }
 
+    /// Bytes below this offset are stored elsewhere; they are held all the same until their room is needed.
+    pub(super) fn store_and_hold(&mut self, offset: u64) {
+        self.stored = self.stored.max(offset.min(self.end));
+    }
+
     fn forget(&mut self, offset: u64) {
         self.start = offset;
         while self.times.front().is_some_and(|(end, _)| *end <= offset) {
@@ -222,6 +227,17 @@ mod tests {
         assert_eq!(ring.stored(), 8);
         ring.store(100);
         assert_eq!((ring.stored(), ring.free()), (12, 4096));
+    }
+
+    #[test]
+    fn held_bytes_are_there_for_a_later_reader_until_their_room_is_needed() {
+        let mut ring = Ring::new(4096).expect("memory");
+        push(&mut ring, b"migrating", 1);
+        ring.store_and_hold(9);
+        assert_eq!(ring.piece(0, 100).expect("held").bytes, b"migrating");
+        assert_eq!(ring.stored(), 9);
+        ring.make_room(ring.capacity(), u64::MAX);
+        assert_eq!((ring.start(), ring.free()), (9, ring.capacity()));
     }
 
     #[test]

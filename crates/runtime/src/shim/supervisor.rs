@@ -21,7 +21,7 @@ use dozen_domain::dyno::Exit;
 use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, c_short, pollfd};
 
 use super::{
-    EXIT, LINGER_MS, RECORD,
+    EXIT, HOLD_OUTPUT, LINGER_MS, RECORD,
     cleanup::Leavings,
     connection::{Connection, Incoming, Source},
     memory,
@@ -60,6 +60,8 @@ pub(super) struct Supervisor {
     events: Vec<Event>,
     ring: Ring,
     logged: bool,
+    /// Stored output is held for later readers.
+    holds: bool,
     linger: Duration,
     leavings: Leavings,
 
@@ -115,6 +117,7 @@ impl Supervisor {
             events: vec![Event::Started { at: clock::now(), pid }],
             ring,
             logged: spec.record.logged,
+            holds: spec.record.engine.contains_key(HOLD_OUTPUT),
             linger: linger.map_or(LINGER, Duration::from_millis),
             memory: leavings.cgroup().and_then(|cgroup| cgroup.watch_memory().ok().flatten()),
             leavings,
@@ -452,6 +455,7 @@ impl Supervisor {
                 Incoming::Command(Command::Stop { signal, grace_ms }) => self.stop(signal, grace_ms),
                 Incoming::Command(Command::Signal(signal)) => self.signal(signal),
                 Incoming::Command(Command::Forget) => self.forgotten = true,
+                Incoming::Stored(offset) if self.holds => self.ring.store_and_hold(offset),
                 Incoming::Stored(offset) => self.ring.store(offset),
                 Incoming::Input(bytes) => {
                     if let Some(input) = &mut self.input {
