@@ -84,6 +84,8 @@ pub struct Sandbox {
     pub layers: Vec<PathBuf>,
     /// Directory for everything the container writes (overlay upper and work, `/tmp`); removed with the dyno.
     pub scratch: PathBuf,
+    /// Template of the file system that holds the scratch directory's contents, which bounds them; none: no bound.
+    pub disk: Option<PathBuf>,
     /// Further binds: outside path, inside path, writable.
     pub binds: Vec<(PathBuf, PathBuf, bool)>,
     /// Working directory inside.

@@ -80,6 +80,11 @@ limits! {
     /// Concurrent one-off dynos of one app.
     one_offs_per_app = 50;
 
+    /// Disk that a dyno may fill with what it changes in `/app` and puts into `/tmp` (Heroku names no number).
+    dyno_disk_bytes = 4_294_967_296;
+    /// Files and directories that a dyno may make on its disk.
+    dyno_disk_files = 262_144;
+
     /// Longest run of a build.
     build_seconds = 900;
     /// Memory of a build.

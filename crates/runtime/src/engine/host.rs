@@ -18,6 +18,7 @@ use crate::{
     artefacts::{self, Owners, Store},
     cgroup::Cgroup,
     network::{self, Network, Prefix},
+    sandbox::disk,
 };
 
 /// How this machine is used. Nothing is read from the environment here.
@@ -69,6 +70,8 @@ pub struct Host {
     pub(crate) network: Network,
     /// Parent of the dynos' control groups, `dozen-1a2b3c`; none when there are no control groups for us.
     pub(crate) cgroup: Option<String>,
+    /// What dynos' disks are copied from; none when this machine cannot bound them.
+    pub(crate) disk: Option<PathBuf>,
     /// What was in the scratch directory before this process put anything there.
     pub(crate) found: Vec<PathBuf>,
     warnings: Vec<String>,
@@ -101,10 +104,16 @@ impl Host {
         } else {
             Network::host()
         };
+        let (bytes, files) = (options.limits.dyno_disk_bytes, options.limits.dyno_disk_files);
+        let disk = if options.root { Some(disk::template(&options.data.join("store"), bytes, files)) } else { None };
+        let disk = disk.transpose().unwrap_or_else(|error| {
+            warnings.push(format!("what dynos write to disk is not bounded: {error}"));
+            None
+        });
         let hash = digest(&SHA256, options.data.as_os_str().as_encoded_bytes());
         let hex = data_encoding::HEXLOWER.encode(&hash.as_ref()[..3]);
         let cgroup = options.root.then(|| format!("dozen-{hex}"));
-        Ok(Self { options, owners, store, network, cgroup, found, warnings })
+        Ok(Self { options, owners, store, network, cgroup, disk, found, warnings })
     }
 
     /// What an operator should know about this machine, one sentence each.

@@ -7,9 +7,10 @@
 //!   |-------------- Proceed ---------------->| ordinary user: mounts now; network inside
 //!   |<------------- MapWanted ---------------| root only: has made its user namespace
 //!   |-------------- Proceed ---------------->|
-//!   |<------------- Diagnostics, Terminal ---| descriptors that only exist inside
+//!   |<-------- Disk, Diagnostics, Terminal --| descriptors that only exist inside
 //!   |<------------- Ready -------------------| tied to the shim's life from here on
-//!   |-------------- Proceed ---------------->| forks the command, closes its end
+//!   |-------------- Proceed ---------------->| installs the filter
+//!   |<------------- Listens -----------------| what tells of listening; forks the command, closes its end
 //!   |<------------- Failed or end of file ---| end of file: the command was started
 //! ```
 //!
@@ -35,10 +36,14 @@ pub(super) struct Proceed;
 pub(super) enum Message {
     /// The user namespace is there and wants its id maps.
     MapWanted,
+    /// The top of the dyno's disk.
+    Disk(OwnedFd),
     /// A socket that lists the dyno's sockets.
     Diagnostics(OwnedFd),
     /// The terminal's master end.
     Terminal(OwnedFd),
+    /// Tells when the dyno is about to listen.
+    Listens(OwnedFd),
     /// All is done but starting the command.
     Ready,
     /// It cannot be done; why.
@@ -76,8 +81,10 @@ impl End {
     pub(super) fn tell(&self, message: &Message) -> io::Result<()> {
         let (tag, descriptor, text) = match message {
             Message::MapWanted => (b'M', None, ""),
+            Message::Disk(descriptor) => (b'V', Some(descriptor), ""),
             Message::Diagnostics(descriptor) => (b'D', Some(descriptor), ""),
             Message::Terminal(descriptor) => (b'T', Some(descriptor), ""),
+            Message::Listens(descriptor) => (b'L', Some(descriptor), ""),
             Message::Ready => (b'R', None, ""),
             Message::Failed(text) => (b'F', None, text.as_str()),
         };
@@ -109,8 +116,10 @@ impl End {
         let Some((tag, text)) = packet[..length].split_first() else { return Ok(None) };
         let message = match (tag, descriptor) {
             (b'M', _) => Message::MapWanted,
+            (b'V', Some(descriptor)) => Message::Disk(descriptor),
             (b'D', Some(descriptor)) => Message::Diagnostics(descriptor),
             (b'T', Some(descriptor)) => Message::Terminal(descriptor),
+            (b'L', Some(descriptor)) => Message::Listens(descriptor),
             (b'R', _) => Message::Ready,
             _ => Message::Failed(String::from_utf8_lossy(text).into_owned()),
         };

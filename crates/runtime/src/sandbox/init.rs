@@ -70,7 +70,7 @@ fn start(spec: &Spec, ends: &Ends, bound_processes: bool) -> Outcome<i32> {
         wait()?;
     }
     rustix::system::sethostname(sandbox.hostname.as_bytes()).map_err(because("set the host name"))?;
-    rootfs::build(spec).map_err(|error| error.to_string())?;
+    let disk = rootfs::build(spec).map_err(|error| error.to_string())?;
     if root {
         wait()?;
     }
@@ -94,13 +94,20 @@ fn start(spec: &Spec, ends: &Ends, bound_processes: bool) -> Outcome<i32> {
     }
     identity::become_dyno().map_err(because("become the dyno's user"))?;
     identity::tie_to_parent().map_err(because("tie the dyno to its shim"))?;
+    if let Some(disk) = disk {
+        ends.channel.tell(&Message::Disk(disk)).map_err(because("tell the shim"))?;
+    }
     if let Some(socket) = diagnostics {
         ends.channel.tell(&Message::Diagnostics(socket.into_descriptor())).map_err(because("tell the shim"))?;
     }
     let terminal = spec.terminal.map(|size| terminal(ends, size)).transpose()?;
     ends.channel.tell(&Message::Ready).map_err(because("tell the shim"))?;
     wait()?; // The shim was alive after its life and ours were tied together.
-    seccomp::install().map_err(because("install the system call filter"))?;
+    let telling = spec.port.and_then(|_| seccomp::install_telling().ok());
+    match telling {
+        Some(listener) => ends.channel.tell(&Message::Listens(listener)).map_err(because("tell the shim"))?,
+        None => seccomp::install().map_err(because("install the system call filter"))?,
+    }
     // SAFETY: this process has one thread, so its copy may do anything.
     match unsafe { libc::fork() } {
         -1 => Err(because("fork the command")(io::Error::last_os_error())),

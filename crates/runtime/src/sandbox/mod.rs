@@ -4,9 +4,10 @@
 //! [`start`] is called by a shim, once, in a process with one thread. The work is shared between the shim outside and
 //! the dyno's [`init`] inside, see [`channel`]. Two ways: as root each dyno has its own user outside, mounts belong to
 //! the machine's user namespace and only then is the dyno put into its own; as an ordinary user the user namespace
-//! comes first and there are neither control groups nor a network of its own.
+//! comes first and there are neither control groups nor a network nor a disk of its own.
 
 mod channel;
+pub mod disk;
 mod etc;
 mod identity;
 mod init;
@@ -89,6 +90,10 @@ pub struct Container {
     pub input: Option<OwnedFd>,
     /// Lists the sockets of its network, where that is its own.
     pub diagnostics: Option<OwnedFd>,
+    /// Tells when it is about to listen, if its port is watched and the kernel can.
+    pub listens: Option<OwnedFd>,
+    /// The top of its disk, if it has one of its own.
+    pub disk: Option<OwnedFd>,
     /// Its control group, if one was asked for.
     pub cgroup: Option<Cgroup>,
 }
@@ -134,7 +139,8 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
         init::run(spec, ends, bound_processes)
     };
     drop((init_end, output_end, status_end, input_end));
-    let mut container = Container { pid, pidfd, status, output, input, diagnostics: None, cgroup };
+    let mut container =
+        Container { pid, pidfd, status, output, input, diagnostics: None, listens: None, disk: None, cgroup };
     match furnish(spec, &mut container, &shim_end) {
         Ok(()) => Ok(container),
         Err(error) => {
@@ -170,6 +176,8 @@ fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Resul
                 init.proceed();
             }
             Some(Message::Diagnostics(socket)) => container.diagnostics = Some(socket),
+            Some(Message::Listens(listener)) => container.listens = Some(listener),
+            Some(Message::Disk(top)) => container.disk = Some(top),
             Some(Message::Terminal(master)) => container.output = master,
             Some(Message::Ready) => {
                 ready = true;

@@ -13,6 +13,9 @@ use rustix::{
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags},
 };
 
+/// What is writable inside: no devices, nothing that gives powers.
+pub(super) const WRITABLE: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+
 /// What failed while the container's file system was made.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}: {source}")]

@@ -2,6 +2,7 @@
 
 use std::{fmt, fs};
 
+use super::disk;
 use crate::cgroup::{Controller, hierarchy};
 
 /// A protection that dynos do not have under this start.
@@ -17,6 +18,8 @@ pub enum Missing {
     Processes,
     /// No share of processor time.
     Cpu,
+    /// No bound on what is written to disk.
+    Disk,
     /// The kernel does not let this user make user namespaces: no dyno can be started.
     UserNamespaces,
     /// The kernel has no overlay file system: no dyno can be started.
@@ -38,6 +41,7 @@ impl fmt::Display for Missing {
             Self::Memory => "a dyno's memory is not bounded",
             Self::Processes => "a dyno's processes are counted by user, not by dyno",
             Self::Cpu => "processor time is not shared out between dynos",
+            Self::Disk => "what a dyno writes to its disk is not bounded",
             Self::UserNamespaces => "this user may not make user namespaces, so no dyno can be started",
             Self::Overlay => "the kernel has no overlay file system, so no dyno can be started",
         })
@@ -58,7 +62,11 @@ pub fn protections() -> Vec<Missing> {
     }
     if !root {
         missing.extend([Missing::Users, Missing::Network, Missing::Memory, Missing::Processes, Missing::Cpu]);
+        missing.push(Missing::Disk);
         return missing;
+    }
+    if !disk::is_likely() {
+        missing.push(Missing::Disk);
     }
     let places = hierarchy::places();
     for (controller, what) in

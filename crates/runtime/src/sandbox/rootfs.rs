@@ -2,7 +2,7 @@
 //! the image's layers, a private `/tmp`, and kernel file systems cut down to what programs need.
 //!
 //! The root itself is a tiny tmpfs, read-only once furnished. What the dyno writes lands in `<scratch>/upper` (`/app`)
-//! and `<scratch>/tmp`.
+//! and `<scratch>/tmp`; with a disk of its own ([`super::disk`]) that is what is mounted at the scratch directory.
 
 use std::{
     fs, io,
@@ -20,8 +20,8 @@ use rustix::{
 };
 
 use super::{
-    etc,
-    mount::{self, Error, Root, context},
+    disk, etc,
+    mount::{self, Error, Root, WRITABLE, context},
 };
 
 /// Where the writable layer of `/app` is, relative to the scratch directory.
@@ -63,7 +63,6 @@ const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 
 const CONFINED: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_RDONLY.union(MountAttrFlags::MOUNT_ATTR_NOSUID).union(MountAttrFlags::MOUNT_ATTR_NODEV);
-const WRITABLE: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const DATA: MountAttrFlags = WRITABLE.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Makes the scratch directory ready; called outside, before the container exists.
@@ -71,6 +70,13 @@ const DATA: MountAttrFlags = WRITABLE.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 /// # Errors
 /// When the disk is full or the directory not writable.
 pub(super) fn prepare(sandbox: &Sandbox) -> io::Result<()> {
+    match sandbox.disk {
+        Some(_) => fs::create_dir_all(&sandbox.scratch),
+        None => furnish(sandbox),
+    }
+}
+
+fn furnish(sandbox: &Sandbox) -> io::Result<()> {
     for name in [UPPER, WORK, TMP, ROOT] {
         fs::create_dir_all(sandbox.scratch.join(name))?;
     }
@@ -83,10 +89,12 @@ pub(super) fn prepare(sandbox: &Sandbox) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the file system and moves into it. The calling process is in a mount namespace of its own.
-pub(super) fn build(spec: &Spec) -> Result<(), Error> {
+/// Makes the file system and moves into it; returns the top of the dyno's disk if it has one. The calling process is in
+/// a mount namespace of its own.
+pub(super) fn build(spec: &Spec) -> Result<Option<OwnedFd>, Error> {
     let sandbox = &spec.sandbox;
     mount::make_private()?;
+    let disk = sandbox.disk.as_deref().map(|template| own_disk(sandbox, template)).transpose()?;
     let place = sandbox.scratch.join(ROOT);
     let options = [("size", "4m"), ("nr_inodes", "4k"), ("mode", "0755")];
     let tmpfs = mount::filesystem("tmpfs", &options, &[], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
@@ -126,7 +134,17 @@ pub(super) fn build(spec: &Spec) -> Result<(), Error> {
         root.mount_at(&copy, inside)?;
     }
     mask(&root)?;
-    root.enter()
+    root.enter()?;
+    Ok(disk)
+}
+
+/// Mounts a disk where the dyno's writes land.
+fn own_disk(sandbox: &Sandbox, template: &Path) -> Result<OwnedFd, Error> {
+    let failed = |error: io::Error| context("make the dyno's disk")(error);
+    let mounted = disk::mount(template, &sandbox.scratch).map_err(|error| failed(io::Error::other(error)))?;
+    mount::attach(&mounted, &sandbox.scratch)?;
+    furnish(sandbox).map_err(failed)?;
+    disk::top(&mounted).map_err(|error| failed(error.into()))
 }
 
 /// `/usr` and, as on this machine, the links or directories beside it. Returns what is to be bound.
@@ -174,7 +192,7 @@ fn devices(root: &Root) -> Result<(), Error> {
     )?;
     root.mount_at(&pts, Path::new("/dev/pts"))?;
     // 64 MiB is what programs that share memory between processes count on (Docker's default).
-    let shm = mount::filesystem("tmpfs", &[("size", "64m"), ("mode", "1777")], &[], DATA)?;
+    let shm = mount::filesystem("tmpfs", &[("size", "64m"), ("nr_inodes", "16k"), ("mode", "1777")], &[], DATA)?;
     root.mount_at(&shm, Path::new("/dev/shm"))
 }
 

@@ -5,7 +5,10 @@
 //! program is a binary search over the ranges of allowed numbers, so it is about a fifth of a chain of comparisons,
 //! which is what loading it costs and what each system call pays.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+};
 
 use libc::{c_long, sock_filter};
 
@@ -23,6 +26,8 @@ enum Rule {
     Personality,
     /// `ioctl`: unless it types into a terminal.
     NoTyping,
+    /// Allowed once the shim has heard of it.
+    Tell,
 }
 
 /// New namespaces of any kind, the time namespace apart (its flag is a signal number in `clone`).
@@ -114,13 +119,16 @@ const ARCHITECTURE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64
 const ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
 
 /// The rule of every number up to [`NEWER`], which stands for all from there on.
-fn rules() -> Vec<Rule> {
+fn rules(tells: bool) -> Vec<Rule> {
     let mut rules = vec![Rule::Refuse(libc::EPERM); NEWER as usize];
     for call in ALLOWED.iter().chain(OWN) {
         rules[*call as usize] = Rule::Allow;
     }
     for (call, rule) in SPECIAL {
         rules[*call as usize] = *rule;
+    }
+    if tells {
+        rules[libc::SYS_listen as usize] = Rule::Tell;
     }
     rules.push(Rule::Refuse(libc::ENOSYS));
     rules
@@ -135,6 +143,7 @@ const ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
+const RET_TELL: u32 = 0x7fc0_0000; // SECCOMP_RET_USER_NOTIF
 const RET_KILL: u32 = 0x8000_0000;
 
 fn op(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
@@ -151,6 +160,7 @@ fn leaf(rule: Rule) -> Vec<sock_filter> {
     let refuse = |error: i32| op(RETURN, RET_ERRNO | error as u32, 0, 0);
     match rule {
         Rule::Allow => vec![allow],
+        Rule::Tell => vec![op(RETURN, RET_TELL, 0, 0)],
         Rule::Refuse(error) => vec![refuse(error)],
         Rule::NoNamespace => {
             vec![op(LOAD, argument(0), 0, 0), op(ANY_BIT, NAMESPACES, 0, 1), refuse(libc::EPERM), allow]
@@ -184,9 +194,9 @@ fn leaf(rule: Rule) -> Vec<sock_filter> {
 }
 
 /// Ranges of numbers with one rule, as (first number, rule), ascending from 0.
-fn ranges() -> Vec<(u32, Rule)> {
+fn ranges(tells: bool) -> Vec<(u32, Rule)> {
     let mut ranges: Vec<(u32, Rule)> = Vec::new();
-    for (call, rule) in (0..).zip(rules()) {
+    for (call, rule) in (0..).zip(rules(tells)) {
         if ranges.last().is_none_or(|last| last.1 != rule) {
             ranges.push((call, rule));
         }
@@ -209,8 +219,8 @@ fn search(ranges: &[(u32, Rule)]) -> Vec<sock_filter> {
     leaf(one.1)
 }
 
-/// The filter's program.
-fn program() -> Vec<sock_filter> {
+/// The filter's program; `tells` of `listen`.
+fn program(tells: bool) -> Vec<sock_filter> {
     let mut ops = vec![
         op(LOAD, 4, 0, 0), // architecture
         op(EQUAL, ARCHITECTURE, 1, 0),
@@ -218,19 +228,33 @@ fn program() -> Vec<sock_filter> {
         op(LOAD, 0, 0, 0), // number
     ];
     // Numbers of the x32 ABI have bit 30 set: they are beyond the last range and do not exist here.
-    ops.extend(search(&ranges()));
+    ops.extend(search(&ranges(tells)));
     ops
 }
 
 /// Puts the calling process and all its descendants under the filter. `no_new_privs` must be set.
 pub(super) fn install() -> io::Result<()> {
-    let mut ops = program();
+    set_filter(&mut program(false), 0).map(drop)
+}
+
+/// The same, and returns what tells of each `listen`, which waits for an answer ([`crate::shim`]'s watch gives it).
+///
+/// # Errors
+/// On kernels before 5.5, or when something outside listens to this process already; then nothing was installed.
+pub(super) fn install_telling() -> io::Result<OwnedFd> {
+    const NEW_LISTENER: u32 = 8; // SECCOMP_FILTER_FLAG_NEW_LISTENER
+    let listener = set_filter(&mut program(true), NEW_LISTENER)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener) })
+}
+
+fn set_filter(ops: &mut [sock_filter], flags: u32) -> io::Result<i32> {
     let program = libc::sock_fprog { len: ops.len() as u16, filter: ops.as_mut_ptr() };
     let set_mode_filter = 1; // SECCOMP_SET_MODE_FILTER
     // SAFETY: the program and what it points to live until the call returns, and the kernel copies them.
-    match unsafe { libc::syscall(libc::SYS_seccomp, set_mode_filter, 0, &raw const program) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    match unsafe { libc::syscall(libc::SYS_seccomp, set_mode_filter, flags, &raw const program) } {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result as i32),
     }
 }
 
@@ -263,15 +287,15 @@ mod tests {
     }
 
     fn verdict(call: c_long, arguments: [u32; 3]) -> u32 {
-        run(&program(), ARCHITECTURE, u32::try_from(call).expect("a small number"), arguments)
+        run(&program(false), ARCHITECTURE, u32::try_from(call).expect("a small number"), arguments)
     }
 
     const REFUSED: u32 = RET_ERRNO | libc::EPERM as u32;
 
     #[test]
     fn every_number_meets_its_rule() {
-        let ops = program();
-        let rules = rules();
+        let ops = program(false);
+        let rules = rules(false);
         for call in 0..600 {
             let expected = match rules[call.min(NEWER) as usize] {
                 Rule::Refuse(error) => RET_ERRNO | error as u32,
@@ -285,8 +309,14 @@ mod tests {
     }
 
     #[test]
+    fn of_listening_alone_the_shim_is_told() {
+        let told = |call: c_long| run(&program(true), ARCHITECTURE, call as u32, [1, 0, 0]) == RET_TELL;
+        assert_eq!((0..600).filter(|call| told(*call)).collect::<Vec<_>>(), [libc::SYS_listen]);
+    }
+
+    #[test]
     fn another_architecture_is_killed() {
-        assert_eq!(run(&program(), 0x4000_0003, 1, [0; 3]), RET_KILL);
+        assert_eq!(run(&program(false), 0x4000_0003, 1, [0; 3]), RET_KILL);
     }
 
     #[test]
@@ -333,6 +363,6 @@ mod tests {
 
     #[test]
     fn the_program_is_short() {
-        assert!(program().len() < 400, "{} instructions", program().len());
+        assert!(program(true).len() < 400, "{} instructions", program(true).len());
     }
 }

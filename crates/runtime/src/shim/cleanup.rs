@@ -6,19 +6,20 @@ use dozen_api::shim::Spec;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::KEEP_SCRATCH;
-use crate::{cgroup::Cgroup, removal::remove_all};
+use crate::{cgroup::Cgroup, removal::remove_all, sandbox::disk};
 
 /// What is to be removed after a dyno's end.
 pub(super) struct Leavings {
     scratch: Option<PathBuf>,
     cgroup: Option<Cgroup>,
+    disk: Option<OwnedFd>,
 }
 
 impl Leavings {
     /// What this dyno will leave.
-    pub(super) fn new(spec: &Spec, cgroup: Option<Cgroup>) -> Self {
+    pub(super) fn new(spec: &Spec, cgroup: Option<Cgroup>, disk: Option<OwnedFd>) -> Self {
         let keep = spec.record.engine.contains_key(KEEP_SCRATCH);
-        Self { scratch: (!keep).then(|| spec.sandbox.scratch.clone()), cgroup }
+        Self { scratch: (!keep).then(|| spec.sandbox.scratch.clone()), cgroup, disk }
     }
 
     /// The dyno's control group.
@@ -27,7 +28,7 @@ impl Leavings {
     }
 
     /// Removes all in a process of its own, for a large tree takes long; the descriptor polls as readable at its end.
-    pub(super) fn remove(&self) -> io::Result<OwnedFd> {
+    pub(super) fn remove(&mut self) -> io::Result<OwnedFd> {
         // SAFETY: this process has one thread, so its copy may do anything.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
@@ -38,6 +39,7 @@ impl Leavings {
             }
             child => {
                 let pid = Pid::from_raw(child).ok_or(io::ErrorKind::NotFound)?;
+                self.disk = None; // the child holds it now; it goes when nobody does
                 Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
             }
         }
@@ -49,6 +51,9 @@ impl Leavings {
             cgroup.kill();
             let _ = cgroup.remove();
         }
+        if let Some(disk) = &self.disk {
+            disk::discard(disk);
+        }
         if let Some(scratch) = &self.scratch {
             let _ = remove_all(scratch);
         }
@@ -57,5 +62,5 @@ impl Leavings {
 
 /// Removes the scratch directory of a dyno that was not started.
 pub(super) fn scratch(spec: &Spec) {
-    Leavings::new(spec, None).remove_now();
+    Leavings::new(spec, None, None).remove_now();
 }

@@ -26,7 +26,7 @@ use super::{
     connection::{Connection, Incoming, Source},
     memory,
     ring::Ring,
-    watch::Watch,
+    watch::{Listens, Watch},
     write_atomically,
 };
 use crate::{cgroup::MemoryWatch, sandbox::Container};
@@ -73,9 +73,11 @@ pub(super) struct Supervisor {
     memory: Option<MemoryWatch>,
     kills: u64,
 
-    started: Instant,
     watch: Option<Watch>,
+    listens: Option<Listens>,
     look: Option<Instant>,
+    /// When what is looked for may have begun.
+    looks_since: Instant,
     boot_until: Option<Instant>,
     stop_until: Option<Instant>,
     count: Option<Instant>,
@@ -97,7 +99,7 @@ impl Supervisor {
         ring: Ring,
         listener: UnixListener,
     ) -> io::Result<Self> {
-        let Container { pid, pidfd, status, output, input, diagnostics, cgroup } = container;
+        let Container { pid, pidfd, status, output, input, diagnostics, listens, disk, cgroup } = container;
         let now = Instant::now();
         let input = match (input, spec.terminal) {
             (None, Some(_)) if spec.stdin => Some(output.try_clone()?),
@@ -107,9 +109,10 @@ impl Supervisor {
             rustix::io::ioctl_fionbio(descriptor, true)?;
         }
         let watch = spec.port.map(|port| Watch::new(port, pid, &spec.sandbox, diagnostics));
+        let listens = listens.map(Listens::new);
         let boot = Duration::from_millis(spec.boot_ms);
         let linger = spec.record.engine.get(LINGER_MS).and_then(|linger| linger.parse().ok());
-        let leavings = Leavings::new(spec, cgroup);
+        let leavings = Leavings::new(spec, cgroup, disk);
         Ok(Self {
             directory: directory.to_owned(),
             listener,
@@ -127,8 +130,10 @@ impl Supervisor {
             output: Some(output),
             input: input.map(|descriptor| Input { descriptor, waiting: Vec::new(), ending: false }),
             kills: 0,
-            started: now,
-            look: watch.as_ref().map(|_| now),
+            // Who is told needs not look before.
+            look: watch.as_ref().filter(|_| listens.is_none()).map(|_| now),
+            listens,
+            looks_since: now,
             boot_until: watch.as_ref().filter(|_| spec.boot_ms > 0).and_then(|_| now.checked_add(boot)),
             watch,
             stop_until: None,
@@ -170,7 +175,7 @@ impl Supervisor {
     }
 
     fn step(&mut self, polled: &mut Vec<pollfd>) {
-        const FIXED: usize = 6;
+        const FIXED: usize = 7;
         self.prepare(polled);
         let timeout = self.timeout();
         // SAFETY: the array is that long; the descriptors in it are open or -1.
@@ -193,6 +198,9 @@ impl Supervisor {
         }
         if happened(5) != 0 {
             self.cleaned();
+        }
+        if happened(6) != 0 {
+            self.listening(happened(6));
         }
         for (n, entry) in polled[FIXED..].iter().enumerate() {
             self.serve(n, entry.revents);
@@ -230,6 +238,7 @@ impl Supervisor {
             entry(writes.map(|input| &input.descriptor), POLLOUT),
             entry(self.memory.as_ref().map(|watch| &watch.descriptor), memory_events),
             entry(self.cleaner.as_ref(), POLLIN),
+            entry(self.listens.as_ref().map(Listens::descriptor), POLLIN),
         ]);
         polled.extend(self.connections.iter().map(|connection| {
             let reads = if connection.wants_to_read(input_has_room) { POLLIN } else { 0 };
@@ -263,7 +272,7 @@ impl Supervisor {
                     (self.watch, self.look, self.boot_until) = (None, None, None);
                     self.happened(Event::Bound { at: clock::now(), addresses });
                 }
-                None => self.look = Some(now + Watch::pause(now - self.started)),
+                None => self.look = Some(now + Watch::pause(now - self.looks_since, self.listens.is_some())),
             }
         }
         if due(self.boot_until) {
@@ -401,6 +410,18 @@ impl Supervisor {
             Exit::Signal(libc::WTERMSIG(status))
         } else {
             Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+
+    /// The dyno is about to listen, somewhere. It goes on at once; a moment later the kernel knows of its socket.
+    fn listening(&mut self, happened: c_short) {
+        match self.listens.as_ref().filter(|_| happened & POLLIN != 0) {
+            Some(listens) => listens.answer(),
+            None => self.listens = None, // no process is left that could listen
+        }
+        if self.watch.is_some() {
+            self.looks_since = Instant::now();
+            self.look = Some(self.looks_since);
         }
     }
 

@@ -1,5 +1,9 @@
 //! Notices when a dyno listens on its port, and tells at which addresses the router reaches it.
 //!
+//! The system call filter tells of every `listen` ([`Listens`]) and holds the caller up until it is answered, some tens
+//! of microseconds; so a dyno that boots is not looked at until there is something to see. A kernel without that is
+//! asked every few milliseconds.
+//!
 //! Asks the kernel for listening sockets alone, through a socket opened in the dyno's network: that does not touch the
 //! dyno, takes microseconds whatever else the machine has open, and tells IPv6-only from both. A kernel without that
 //! interface has `/proc/<pid>/net/tcp`, where `::` is taken to mean both.
@@ -7,7 +11,7 @@
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -38,6 +42,48 @@ pub(super) struct Watch {
     place: Place,
 }
 
+/// Hears of each `listen` of the dyno, before it is done.
+pub(super) struct Listens(OwnedFd);
+
+// linux/seccomp.h
+const NOTIF_RECV: libc::Ioctl = 0xc050_2100;
+const NOTIF_SEND: libc::Ioctl = 0xc018_2101;
+const CONTINUE: u32 = 1; // SECCOMP_USER_NOTIF_FLAG_CONTINUE
+
+/// `struct seccomp_notif_resp`.
+#[repr(C)]
+struct Answer {
+    id: u64,
+    value: i64,
+    error: i32,
+    flags: u32,
+}
+
+impl Listens {
+    /// Takes what the filter's installation returned.
+    pub(super) fn new(listener: OwnedFd) -> Self {
+        Self(listener)
+    }
+
+    /// Polls as readable when there is something to answer.
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    /// Lets one caller go on. If nobody answered, callers would wait for ever, so this must be done for as long as the
+    /// dyno lives.
+    pub(super) fn answer(&self) {
+        let mut call = [0_u64; 10]; // struct seccomp_notif, which must be zero; the first word is the id
+        // SAFETY: the descriptor is open and the structure has the size that the request writes.
+        if unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_RECV, call.as_mut_ptr()) } != 0 {
+            return; // the caller was killed or interrupted meanwhile
+        }
+        let answer = Answer { id: call[0], value: 0, error: 0, flags: CONTINUE };
+        // SAFETY: as above, to read. It fails when the caller is gone, who needs no answer then.
+        unsafe { libc::ioctl(self.0.as_raw_fd(), NOTIF_SEND, &raw const answer) };
+    }
+}
+
 /// Where the dyno's sockets are.
 #[derive(Debug)]
 enum Place {
@@ -64,10 +110,14 @@ impl Watch {
         Self { socket, pid, port, place }
     }
 
-    /// How long to wait before the next look, this long after the start: 2 ms at first, 1 % of the time passed, 20 ms
-    /// at most.
-    pub(super) fn pause(since_start: Duration) -> Duration {
-        (since_start / 100).clamp(Duration::from_millis(2), Duration::from_millis(20))
+    /// How long to wait before the next look. When the dyno was `told` to be about to listen so long ago: 1 ms at first,
+    /// then half of that time, 1 s at most, for that may have been another port. When nothing tells, this long after
+    /// its start: 2 ms at first, 1 % of the time passed, 20 ms at most.
+    pub(super) fn pause(since: Duration, told: bool) -> Duration {
+        match told {
+            true => (since / 2).clamp(Duration::from_millis(1), Duration::from_secs(1)),
+            false => (since / 100).clamp(Duration::from_millis(2), Duration::from_millis(20)),
+        }
     }
 
     /// Looks once; the addresses if it listens, IPv4 first.
@@ -236,7 +286,8 @@ mod tests {
 
     #[test]
     fn looks_become_rarer() {
-        let pause = |seconds| Watch::pause(Duration::from_millis(seconds)).as_millis();
-        assert_eq!((pause(0), pause(500), pause(60_000)), (2, 5, 20));
+        let pause = |ms, told| Watch::pause(Duration::from_millis(ms), told).as_millis();
+        assert_eq!((pause(0, false), pause(500, false), pause(60_000, false)), (2, 5, 20));
+        assert_eq!((pause(0, true), pause(10, true), pause(60_000, true)), (1, 5, 1_000));
     }
 }

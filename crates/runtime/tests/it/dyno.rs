@@ -74,6 +74,7 @@ impl Setup {
             host_uid: Some(HOST_UID),
             layers: vec![layer],
             scratch: temp.path().join("scratch"),
+            disk: None,
             binds: vec![(executable.clone(), PROBE.into(), false)],
             workdir: "/app".into(),
             hostname: "dyno".to_owned(),
@@ -234,8 +235,8 @@ impl Dyno {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Reads output until it holds a text.
-    pub(crate) fn wait_for_output(&self, wanted: &str) {
+    /// Reads output until it holds a text; returns what came.
+    pub(crate) fn wait_for_output(&self, wanted: &str) -> String {
         let mut stream = self.connect(&Hello::Output { from: 0, ack: false });
         let mut text = String::new();
         while !text.contains(wanted) {
@@ -243,6 +244,7 @@ impl Dyno {
             assert!(!piece.bytes.is_empty(), "the dyno ended without saying {wanted:?}: {text}");
             text.push_str(&String::from_utf8_lossy(&piece.bytes));
         }
+        text
     }
 }
 
@@ -250,12 +252,13 @@ impl Drop for Dyno {
     fn drop(&mut self) {
         let _ = frame::write_blocking(&mut self.control, &Command::Signal(libc::SIGKILL));
         let _ = frame::write_blocking(&mut self.control, &Command::Forget);
-        if let Some(parent) = self.spec.sandbox.cgroup.as_deref().and_then(|path| path.split('/').next()) {
-            let ended = |event: Option<Event>| event.is_none_or(|event| matches!(event, Event::Exited { .. }));
-            if !self.seen.iter().any(|event| matches!(event, Event::Exited { .. })) {
-                while !frame::read_blocking(&mut self.control).map_or(true, ended) {}
-            }
-            cgroup::remove_parent(parent);
+        // It closes the connection when it goes, and it goes when everything is cleared away.
+        while let Ok(Some(_)) = frame::read_blocking::<_, Event>(&mut self.control) {}
+        if let Some(path) = self.spec.sandbox.cgroup.as_deref() {
+            let group = cgroup::Cgroup::open(path); // still there when the test has killed the shim
+            group.kill();
+            let _ = group.remove();
+            cgroup::remove_parent(path.split('/').next().unwrap_or_default());
         }
     }
 }
@@ -267,6 +270,13 @@ pub(crate) fn read_output(stream: &mut UnixStream) -> Option<Output> {
     let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
     stream.read_exact(&mut bytes).expect("a whole frame");
     Some(Output::decode(&bytes).expect("a piece of output"))
+}
+
+/// How often a process has gone to sleep of its own accord.
+pub(crate) fn switches(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("a count")
 }
 
 /// Says whether a process exists (a zombie does not).

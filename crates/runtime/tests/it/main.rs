@@ -6,6 +6,7 @@
 mod bench;
 mod builder;
 mod builds;
+mod disk;
 mod dyno;
 mod engine;
 mod entry;

@@ -93,6 +93,39 @@ fn a_dyno_is_reached_at_its_own_addresses_however_it_listens() {
 }
 
 #[test]
+fn a_dyno_that_boots_is_not_looked_at_until_it_listens() {
+    let bridge = Bridge::new();
+    let mut dyno = Setup::bash("sleep 2; exec /opt/probe probe listen 0.0.0.0 5000")
+        .with(|spec| {
+            spec.port = Some(5000);
+            spec.sandbox.network = bridge.network(2);
+        })
+        .start();
+    let started = crate::dyno::switches(dyno.shim);
+    dyno.wait_for(|event| matches!(event, Event::Bound { .. }).then_some(()));
+    // A look every 20 ms would be a hundred.
+    let woken = crate::dyno::switches(dyno.shim) - started;
+    assert!(woken < 50, "the shim woke {woken} times");
+}
+
+#[test]
+fn listening_elsewhere_first_does_not_hide_the_port() {
+    let bridge = Bridge::new();
+    let script = "/opt/probe probe listen 0.0.0.0 6000 & sleep 0.2; exec /opt/probe probe listen :: 5000";
+    let mut dyno = Setup::bash(script)
+        .with(|spec| {
+            spec.port = Some(5000);
+            spec.sandbox.network = bridge.network(2);
+        })
+        .start();
+    let addresses = dyno.wait_for(|event| match event {
+        Event::Bound { addresses, .. } => Some(addresses.clone()),
+        _ => None,
+    });
+    assert_eq!(greeting(addresses[0]), "hello from inside\n");
+}
+
+#[test]
 fn listening_for_itself_alone_does_not_count() {
     let bridge = Bridge::new();
     let mut dyno = Setup::probe(&["listen", "127.0.0.1", "5000"])

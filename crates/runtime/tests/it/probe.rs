@@ -86,7 +86,8 @@ fn forks() -> io::Result<()> {
     Err(io::ErrorKind::Other.into())
 }
 
-/// Listens on an address, IPv6 alone if so asked, greets whoever connects, and never ends.
+/// Listens on an address, IPv6 alone if so asked, says since when, greets whoever connects, and never ends.
+#[expect(clippy::print_stdout, reason = "the result is its output")]
 fn listen(address: &str, port: u16, only_v6: bool) -> io::Result<()> {
     let listener = if only_v6 {
         // SAFETY: a fresh socket, options and address of the right sizes.
@@ -108,6 +109,7 @@ fn listen(address: &str, port: u16, only_v6: bool) -> io::Result<()> {
     } else {
         TcpListener::bind((address.parse().unwrap_or(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port))?
     };
+    println!("listening since {}", dozen_api::clock::now());
     loop {
         let (mut stream, _) = listener.accept()?;
         let _ = io::Write::write_all(&mut stream, b"hello from inside\n");
