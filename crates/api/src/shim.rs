@@ -92,8 +92,10 @@ pub struct Sandbox {
     pub workdir: PathBuf,
     /// Host name inside.
     pub hostname: String,
-    /// Limits; enforced through cgroups where there are any, and rlimits.
+    /// Memory that it is told it has.
     pub memory_bytes: u64,
+    /// Memory at which it is killed. This and what follows are enforced through cgroups where there are any, and rlimits.
+    pub memory_bound_bytes: u64,
     /// Processes and threads.
     pub pids: u64,
     /// CPU shares (cgroup v1 units).
@@ -200,7 +202,7 @@ pub enum Event {
         /// When.
         at: Micros,
     },
-    /// The kernel killed a process of it for want of memory.
+    /// It was at its bound of memory and was killed (R15).
     OutOfMemory {
         /// When.
         at: Micros,

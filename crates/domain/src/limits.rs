@@ -85,6 +85,11 @@ limits! {
     /// Files and directories that a dyno may make on its disk.
     dyno_disk_files = 262_144;
 
+    /// Memory at which a dyno is killed (R15), in percent of its size; from 100 percent on it is R14.
+    dyno_memory_percent = 200;
+    /// Pause between looks at dynos' memory (R14) and between the lines of `log-runtime-metrics`.
+    dyno_metrics_ms = 20_000;
+
     /// Longest run of a build.
     build_seconds = 900;
     /// Memory of a build.
@@ -182,6 +187,14 @@ limits! {
     source_seconds = 3_600;
     /// Disk that must stay free before writes are refused.
     disk_reserve_bytes = 67_108_864;
+}
+
+impl Limits {
+    /// The memory at which a dyno that may use `quota` bytes is killed.
+    pub const fn memory_bound(&self, quota: u64) -> u64 {
+        let percent = if self.dyno_memory_percent < 100 { 100 } else { self.dyno_memory_percent };
+        quota.saturating_mul(percent) / 100
+    }
 }
 
 /// A limit in seconds as a duration.

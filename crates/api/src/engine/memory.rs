@@ -443,6 +443,7 @@ mod tests {
             }],
             preboot: false,
             boot_timeout: Duration::from_secs(60),
+            runtime_metrics: false,
         }
     }
 

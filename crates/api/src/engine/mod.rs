@@ -48,6 +48,8 @@ pub struct Wanted {
     pub preboot: bool,
     /// Time for a web dyno to bind its port before R10.
     pub boot_timeout: Duration,
+    /// Load and memory of its dynos are written into its log (`log-runtime-metrics`).
+    pub runtime_metrics: bool,
 }
 
 /// One process type.

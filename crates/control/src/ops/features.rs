@@ -57,7 +57,7 @@ pub const APP: &[Definition] = &[
         id: id(3),
         name: "log-runtime-metrics",
         display_name: "Runtime metrics in the log",
-        description: "Writes load and memory of every dyno into the app's log. Recorded only: nothing is written yet.",
+        description: "Writes load and memory of every dyno into the app's log every 20 seconds.",
         general: true,
         default: false,
         fixed: false,

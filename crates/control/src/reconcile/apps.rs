@@ -23,6 +23,7 @@ use crate::{Context, ops, store};
 
 /// Feature of an app: new web dynos are up before old ones stop.
 const PREBOOT: &str = "preboot";
+const RUNTIME_METRICS: &str = "log-runtime-metrics";
 
 /// The task.
 pub struct Apps {
@@ -162,6 +163,7 @@ pub async fn wanted(context: &Context, id: AppId) -> ops::Result<Option<Wanted>>
         env,
         processes,
         preboot: features.iter().any(|feature| feature.name == PREBOOT && feature.enabled),
+        runtime_metrics: features.iter().any(|feature| feature.name == RUNTIME_METRICS && feature.enabled),
         boot_timeout: seconds(context.limits().boot_seconds),
     }))
 }

@@ -26,6 +26,7 @@ async fn apply(api: &Api, app: &App) {
         processes: processes.collect(),
         preboot: false,
         boot_timeout: std::time::Duration::from_secs(60),
+        runtime_metrics: false,
     };
     api.engine.apply(wanted).await.expect("it runs");
 }

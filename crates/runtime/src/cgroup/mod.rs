@@ -5,6 +5,7 @@
 //! written, is told as missing and the dyno starts without it; whether that is acceptable is the caller's decision.
 
 pub mod hierarchy;
+mod usage;
 
 use std::{
     fs, io,
@@ -14,11 +15,12 @@ use std::{
 };
 
 pub use hierarchy::{Controller, Layout, Place};
+pub use usage::Memory;
 
 /// What a control group grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// Bytes of memory, page cache included; swap does not come on top.
+    /// Bytes of memory at which its processes are killed, page cache included; swap does not come on top.
     pub memory_bytes: u64,
     /// Processes and threads.
     pub pids: u64,
@@ -92,8 +94,13 @@ impl Cgroup {
 
     /// Finds the group `relative` again, whichever parts of it exist.
     pub fn open(relative: &str) -> Self {
-        let members = hierarchy::places()
-            .into_iter()
+        Self::open_at(&hierarchy::places(), relative)
+    }
+
+    /// The same by someone who knows the controllers' places.
+    pub fn open_at(places: &[Place], relative: &str) -> Self {
+        let members = places
+            .iter()
             .map(|place| (place.controller, place.layout, place.root.join(relative)))
             .filter(|(_, _, directory)| directory.is_dir())
             .collect();
@@ -129,16 +136,6 @@ impl Cgroup {
                 .map_err(failed("put a process into", directory))?;
         }
         Ok(())
-    }
-
-    /// Bytes of memory in use, page cache included.
-    pub fn memory_bytes(&self) -> Option<u64> {
-        let (layout, directory) = self.memory()?;
-        let file = match layout {
-            Layout::PerController => "memory.usage_in_bytes",
-            Layout::Unified => "memory.current",
-        };
-        fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok()
     }
 
     /// How many processes of the group the kernel has killed for want of memory.
@@ -303,7 +300,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("sleep starts");
         group.add(i32::try_from(child.id()).expect("a pid")).expect("the child joins");
         assert_eq!(group.pids(), [i32::try_from(child.id()).expect("a pid")]);
-        assert!(group.memory_bytes().is_some());
+        assert!(group.memory_usage().is_some());
         assert_eq!(group.out_of_memory_kills(), 0);
         let reaper = std::thread::spawn(move || child.wait());
         Cgroup::open(&format!("{name}/one")).kill();

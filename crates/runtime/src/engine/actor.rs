@@ -32,6 +32,7 @@ use super::{
     entry::{Entry, Kind},
     host::Host,
     link::{self, Heard},
+    measure::Metered,
     say,
 };
 
@@ -70,6 +71,7 @@ pub(super) struct Actor {
     events: broadcast::Sender<Event>,
     view: View,
     gate: Arc<OnceLock<Arc<dyn Gate>>>,
+    metered: Metered,
     wanted: HashMap<AppId, Wanted>,
     dynos: BTreeMap<DynoId, Entry>,
     ended: VecDeque<Ended>,
@@ -88,6 +90,7 @@ impl Actor {
         events: broadcast::Sender<Event>,
         view: View,
         gate: Arc<OnceLock<Arc<dyn Gate>>>,
+        metered: Metered,
     ) -> Self {
         Self {
             host,
@@ -95,6 +98,7 @@ impl Actor {
             events,
             view,
             gate,
+            metered,
             wanted: HashMap::new(),
             dynos: BTreeMap::new(),
             ended: VecDeque::new(),
@@ -132,6 +136,7 @@ impl Actor {
             }
             Message::Apply(wanted, answer) => {
                 let app = wanted.app;
+                self.meter(app, wanted.runtime_metrics);
                 self.wanted.insert(app, *wanted);
                 self.reconcile(app);
                 let _ = answer.send(());
@@ -154,6 +159,16 @@ impl Actor {
             Message::Heard(dyno, Heard::Lost) => self.lost(dyno),
             Message::Clear(dyno) => self.signal(dyno),
         }
+    }
+
+    /// Whether the figures of an app's dynos go into its log.
+    fn meter(&self, app: AppId, on: bool) {
+        let mut metered = self.metered.write().unwrap_or_else(PoisonError::into_inner);
+        if on {
+            metered.insert(app)
+        } else {
+            metered.remove(&app)
+        };
     }
 
     // What is due.
@@ -182,6 +197,7 @@ impl Actor {
 
     fn remove(&mut self, app: AppId) {
         self.wanted.remove(&app);
+        self.meter(app, false);
         self.wake.remove(&app);
         let of_app = |entry: &&Entry| entry.dyno.app == app;
         let dynos: Vec<DynoId> = self.dynos.values().filter(of_app).map(|entry| entry.dyno.id).collect();

@@ -144,6 +144,7 @@ impl Prepared {
         let mut sandbox = launch::sandbox(host, &record, uid, record.size.quota());
         sandbox.layers.clone_from(&mounts.layers);
         sandbox.network = network;
+        sandbox.memory_bound_bytes = host.options.limits.memory_bound(sandbox.memory_bytes);
         sandbox.disk.clone_from(&host.disk);
         // The platform's own programs for apps, such as the server of static sites.
         sandbox.binds.push((host.options.exe.clone(), EXECUTABLE.into(), false));

@@ -254,7 +254,8 @@ impl Entry {
             }
             Event::OutOfMemory { .. } => {
                 if self.tell("memory") {
-                    change.lines = say::memory(self.dyno.size.quota().memory).to_vec();
+                    let quota = self.dyno.size.quota().memory;
+                    change.lines = say::far_over_quota(limits.memory_bound(quota), quota).to_vec();
                 }
             }
             Event::Exited { at, exit } if self.dyno.state.is_live() => {

@@ -46,6 +46,7 @@ pub(crate) fn sandbox(host: &Host, spec: &dozen_api::shim::Record, uid: Option<u
         workdir: "/app".into(),
         hostname: spec.dyno.to_string(),
         memory_bytes: quota.memory,
+        memory_bound_bytes: quota.memory,
         pids: quota.pids,
         cpu_shares: quota.cpu_shares,
         open_files: quota.open_files,

@@ -14,6 +14,7 @@ mod environment;
 mod host;
 mod launch;
 mod link;
+mod measure;
 mod say;
 
 use std::{
@@ -62,7 +63,10 @@ impl Machine {
         let (messages, receiver) = mpsc::channel(MESSAGES);
         let events = broadcast::channel(EVENTS).0;
         let (view, gate) = (View::default(), Arc::new(OnceLock::new()));
-        let actor = Actor::new(host.clone(), messages.downgrade(), events.clone(), view.clone(), gate.clone());
+        let metered = measure::Metered::default();
+        let (seen, on) = (Arc::downgrade(&view), host.clone());
+        tokio::spawn(measure::run(on, seen, metered.clone()));
+        let actor = Actor::new(host.clone(), messages.downgrade(), events.clone(), view.clone(), gate.clone(), metered);
         tokio::spawn(actor.run(receiver));
         Self { host, messages, events, view, gate }
     }

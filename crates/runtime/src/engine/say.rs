@@ -1,6 +1,9 @@
 //! The platform's own lines about dynos, in the words that people search logs for.
 
+use dozen_api::engine::Dyno;
 use dozen_domain::codes::Code;
+
+use crate::cgroup::Memory;
 
 /// A line for each thing that can happen.
 pub(super) fn starting(command: &str) -> String {
@@ -28,9 +31,49 @@ pub(super) fn exit_timeout(seconds: u64) -> String {
     error(Code::R12, &format!("Process failed to exit within {seconds} seconds of SIGTERM"))
 }
 
-pub(super) fn memory(quota: u64) -> [String; 2] {
-    let mb = quota >> 20;
-    [format!("Process running mem={mb}M(100.0%)"), error_alone(Code::R15)]
+/// It holds more memory than its size grants, and goes on.
+pub(super) fn over_quota(held: u64, quota: u64) -> [String; 2] {
+    [running(held, quota), error_alone(Code::R14)]
+}
+
+/// It wanted far more memory than its size grants, and is killed.
+pub(super) fn far_over_quota(held: u64, quota: u64) -> [String; 3] {
+    [running(held, quota), error_alone(Code::R15), KILLING.to_owned()]
+}
+
+fn running(held: u64, quota: u64) -> String {
+    let percent = held as f64 * 100.0 / quota.max(1) as f64;
+    format!("Process running mem={}MB({percent:.1}%)", held >> 20)
+}
+
+/// Whose figures a line has.
+fn sample_of(dyno: &Dyno) -> String {
+    format!("source={} dyno=heroku.{}.{}", dyno.name, dyno.app, dyno.id)
+}
+
+/// Threads that run, on average over 1, 5 and 15 minutes.
+pub(super) fn load(dyno: &Dyno, [one, five, fifteen]: [f64; 3]) -> String {
+    format!(
+        "{} sample#load_avg_1m={one:.2} sample#load_avg_5m={five:.2} sample#load_avg_15m={fifteen:.2}",
+        sample_of(dyno)
+    )
+}
+
+/// What it has in memory.
+pub(super) fn memory_sample(dyno: &Dyno, memory: &Memory, quota: u64) -> String {
+    let mb = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let pages = memory.pages.map_or_else(String::new, |(came, went)| {
+        format!(" sample#memory_pgpgin={came}pages sample#memory_pgpgout={went}pages")
+    });
+    format!(
+        "{} sample#memory_total={:.2}MB sample#memory_rss={:.2}MB sample#memory_cache={:.2}MB sample#memory_swap={:.2}MB{pages} sample#memory_quota={:.2}MB",
+        sample_of(dyno),
+        mb(memory.total()),
+        mb(memory.rss),
+        mb(memory.cache),
+        mb(memory.swap),
+        mb(quota)
+    )
 }
 
 pub(super) fn damaged() -> String {
@@ -60,6 +103,10 @@ mod tests {
             "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 60 seconds of launch"
         );
         assert_eq!(exit_timeout(30), "Error R12 (Exit timeout) -> Process failed to exit within 30 seconds of SIGTERM");
-        assert_eq!(memory(512 << 20)[1], "Error R15 (Memory quota vastly exceeded)");
+        let quota = 512 << 20;
+        let over = over_quota(529 << 20, quota);
+        assert_eq!(over, ["Process running mem=529MB(103.3%)", "Error R14 (Memory quota exceeded)"]);
+        let lines = far_over_quota(1024 << 20, quota);
+        assert_eq!(lines[..2], ["Process running mem=1024MB(200.0%)", "Error R15 (Memory quota vastly exceeded)"]);
     }
 }

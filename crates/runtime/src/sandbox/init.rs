@@ -66,6 +66,8 @@ fn start(spec: &Spec, ends: &Ends, bound_processes: bool) -> Outcome<i32> {
     let root = sandbox.host_uid.is_some();
     let wait = || ends.channel.wait().map_err(because("the shim is gone"));
     block_signals();
+    // When the whole machine is out of memory, dynos go before the platform and the machine's own services.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     if !root {
         wait()?;
     }

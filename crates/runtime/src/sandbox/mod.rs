@@ -112,7 +112,7 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
         return Err(Error::Root);
     }
     rootfs::prepare(sandbox).map_err(|source| Error::Scratch { path: sandbox.scratch.clone(), source })?;
-    let quota = Quota { memory_bytes: sandbox.memory_bytes, pids: sandbox.pids, cpu_shares: sandbox.cpu_shares };
+    let quota = Quota { memory_bytes: sandbox.memory_bound_bytes, pids: sandbox.pids, cpu_shares: sandbox.cpu_shares };
     let cgroup = sandbox.cgroup.as_deref().map(|relative| Cgroup::create(relative, &quota).0);
     let bound_processes = cgroup.as_ref().is_none_or(|cgroup| !cgroup.has(Controller::Pids));
 

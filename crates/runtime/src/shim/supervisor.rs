@@ -40,8 +40,6 @@ const LOOK_AROUND: Duration = Duration::from_secs(10);
 const READ: usize = 64 << 10;
 /// Most connections at once; control, logs and a few clients need a handful.
 const CONNECTIONS: usize = 64;
-/// Out-of-memory events beyond this many are counted by the kernel alone.
-const EVENTS: usize = 1_000;
 /// The kernel tells of an out-of-memory state a moment before it counts the kill.
 const COUNT_AFTER: Duration = Duration::from_millis(20);
 
@@ -72,6 +70,7 @@ pub(super) struct Supervisor {
     input: Option<Input>,
     memory: Option<MemoryWatch>,
     kills: u64,
+    out_of_memory: bool,
 
     watch: Option<Watch>,
     listens: Option<Listens>,
@@ -130,6 +129,7 @@ impl Supervisor {
             output: Some(output),
             input: input.map(|descriptor| Input { descriptor, waiting: Vec::new(), ending: false }),
             kills: 0,
+            out_of_memory: false,
             // Who is told needs not look before.
             look: watch.as_ref().filter(|_| listens.is_none()).map(|_| now),
             listens,
@@ -434,8 +434,11 @@ impl Supervisor {
 
     fn count_kills(&mut self) {
         let kills = self.leavings.cgroup().map_or(0, |cgroup| cgroup.out_of_memory_kills());
-        if kills > self.kills && self.events.len() < EVENTS {
+        if kills > self.kills && !self.out_of_memory {
+            self.out_of_memory = true;
             self.happened(Event::OutOfMemory { at: clock::now() });
+            // The kernel has killed one process, whichever; what is left of the dyno is not what was started.
+            self.signal(libc::SIGKILL);
         }
         self.kills = kills;
     }

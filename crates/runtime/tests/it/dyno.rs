@@ -79,6 +79,7 @@ impl Setup {
             workdir: "/app".into(),
             hostname: "dyno".to_owned(),
             memory_bytes: 256 << 20,
+            memory_bound_bytes: 256 << 20,
             pids: 64,
             cpu_shares: 1024,
             open_files: 1024,

@@ -124,13 +124,14 @@ fn nothing_of_the_shim_is_open_inside() {
 
 #[test]
 fn memory_is_bounded() {
-    let mut dyno = Setup::probe(&["allocate", "600000000"]).with(|spec| spec.sandbox.memory_bytes = 64 << 20).start();
+    let mut dyno =
+        Setup::probe(&["allocate", "600000000"]).with(|spec| spec.sandbox.memory_bound_bytes = 64 << 20).start();
     assert_eq!(dyno.exit(), Exit::Signal(libc::SIGKILL));
     assert!(dyno.seen.iter().any(|event| matches!(event, Event::OutOfMemory { .. })), "{:?}", dyno.seen);
     let script = "/opt/probe probe allocate 600000000; sleep 600";
-    let mut dyno = Setup::bash(script).with(|spec| spec.sandbox.memory_bytes = 64 << 20).start();
+    let mut dyno = Setup::bash(script).with(|spec| spec.sandbox.memory_bound_bytes = 64 << 20).start();
     dyno.wait_for(|event| matches!(event, Event::OutOfMemory { .. }).then_some(()));
-    assert!(crate::dyno::is_alive(dyno.pid), "one process of it was killed, the dyno lives");
+    assert_eq!(dyno.exit(), Exit::Signal(libc::SIGKILL), "what is left of it goes too");
 }
 
 #[test]

@@ -17,4 +17,5 @@ mod network;
 mod output;
 mod platform;
 mod probe;
+mod quota;
 mod rootless;

@@ -85,6 +85,7 @@ impl Platform {
                 .collect(),
             preboot: false,
             boot_timeout: LONG,
+            runtime_metrics: false,
         }
     }
 
@@ -144,6 +145,22 @@ impl Platform {
         let of = |line: &&String| name.is_empty() || line.starts_with(&format!("{name} "));
         let text = |line: &String| line.split_once(' ').map(|(_, text)| text.to_owned());
         said.iter().filter(of).filter_map(text).collect()
+    }
+
+    /// Waits until what was said of a dyno so far is as it should be, and returns it.
+    pub(crate) async fn until(&self, name: &str, met: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let waiting = async {
+            loop {
+                let lines = self.lines(name).await;
+                if met(&lines) {
+                    return lines;
+                }
+            }
+        };
+        match tokio::time::timeout(LONG, waiting).await {
+            Ok(lines) => lines,
+            Err(_) => panic!("{:#?}", self.lines("").await),
+        }
     }
 
     /// Stops everything.

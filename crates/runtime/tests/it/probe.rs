@@ -26,6 +26,7 @@ fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+#[expect(clippy::print_stdout, reason = "the result is its output")]
 fn attempt(what: &str, arguments: &[String]) -> io::Result<()> {
     let number = |n: usize| arguments.get(n).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
     // SAFETY: plain system calls with numbers, NULL where that is allowed, and literals.
@@ -58,6 +59,14 @@ fn attempt(what: &str, arguments: &[String]) -> io::Result<()> {
                 let memory = vec![1_u8; usize::try_from(number(0)).unwrap_or(0)];
                 std::hint::black_box(&memory);
                 Ok(())
+            }
+            "hold" => {
+                let memory = vec![1_u8; usize::try_from(number(0)).unwrap_or(0)];
+                std::hint::black_box(&memory);
+                println!("holding");
+                loop {
+                    libc::pause();
+                }
             }
             "forks" => forks(),
             "listen" => listen(&arguments[0], number(1) as u16, number(2) == 1),
