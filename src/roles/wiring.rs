@@ -158,12 +158,7 @@ pub(super) async fn router(
     let paths = dozen_control::tls::ensure(&config.data_dir, &certificates(config)).map_err(Error::from)?;
     let options = dozen_router::Options {
         http: plain,
-        https: Some(dozen_router::Https {
-            listener: tls,
-            certificate: paths.apps_certificate,
-            key: paths.apps_key,
-            certificates: None,
-        }),
+        https: Some(dozen_router::Https { listener: tls, certificate: paths.apps_certificate, key: paths.apps_key }),
         run_directory: config.data_dir.join("run"),
         limits: config.limits.clone(),
         apps_domain: config.apps_domain.clone(),

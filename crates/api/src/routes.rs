@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use dozen_domain::{
+    config::Secret,
     ids::{AppId, DynoId},
     name::{AppName, DynoName},
 };
@@ -71,6 +72,58 @@ pub struct App {
     pub error_page_url: Option<String>,
     /// Page shown during maintenance (`MAINTENANCE_PAGE_URL`).
     pub maintenance_page_url: Option<String>,
+    /// What is done to its requests before they reach a dyno.
+    #[serde(default)]
+    pub edge: Edge,
+}
+
+/// What of an app concerns the router's outer side: TLS, redirects, and which dyno a browser gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Edge {
+    /// Certificates of its custom domains. Other names are served with the default one.
+    pub certificates: Vec<Certificate>,
+    /// Answers that a certificate authority is about to ask for.
+    pub challenges: Vec<Challenge>,
+    /// Plain HTTP is answered with a redirect to HTTPS.
+    pub https_redirect: bool,
+    /// The requests of one browser go to one dyno.
+    pub session_affinity: bool,
+}
+
+/// A certificate and the domains that are served with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Domains of the app as they are in [`App::hosts`].
+    pub hosts: Vec<String>,
+    /// The chain in PEM, the leaf first.
+    pub chain: String,
+    /// The leaf's private key in PEM.
+    pub key: Secret,
+}
+
+/// How a domain shows a certificate authority that it is this platform's (RFC 8555, section 8; RFC 8737).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Challenge {
+    /// `GET /.well-known/acme-challenge/<token>` over plain HTTP.
+    Http {
+        /// The domain.
+        host: String,
+        /// What the path ends with.
+        token: String,
+        /// What the answer holds.
+        answer: String,
+    },
+    /// A handshake whose only protocol is `acme-tls/1`.
+    Tls {
+        /// The domain.
+        host: String,
+        /// The certificate that is shown, in PEM.
+        chain: String,
+        /// Its key in PEM.
+        key: Secret,
+    },
 }
 
 /// Control to router.

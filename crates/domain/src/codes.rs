@@ -45,6 +45,8 @@ codes! {
     H26 "Request Error",
     H27 "Client Request Interrupted",
     H28 "Client Connection Idle",
+    H31 "Misdirected Request",
+    H32 "TLS Certificate Mismatch",
     H80 "Maintenance mode",
     H81 "Blank app",
     H99 "Platform error",

@@ -70,6 +70,8 @@ ids! {
     ReleaseId,
     /// A slug: the Platform API's name for a built image.
     SlugId,
+    /// A certificate of an app, with its key.
+    SniEndpointId,
     /// An uploaded source blob.
     SourceId,
     /// A stack; there is one.

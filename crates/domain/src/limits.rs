@@ -153,6 +153,8 @@ limits! {
     router_upstream_fresh_ms = 1_000;
     /// Time for a client's TLS handshake.
     router_tls_handshake_ms = 10_000;
+    /// Time between two looks of the router for a renewed default certificate.
+    router_certificate_look_ms = 10_000;
     /// Time that requests wait for the first route table after a start (H99).
     router_table_wait_ms = 10_000;
     /// Time that open requests get to finish when the router stops (H24).
@@ -179,6 +181,8 @@ limits! {
     config_bytes = 65_536;
     /// Domains of one app.
     domains_per_app = 1_000;
+    /// Certificates of one app, those that the platform manages among them.
+    certificates_per_app = 1_000;
     /// Apps of one account.
     apps_per_account = 1_000;
     /// Git requests per app, account and hour.

@@ -7,6 +7,8 @@
 
 use std::{fmt::Write, time::Duration};
 
+use dozen_domain::codes::Code;
+
 use crate::{
     error::{Severity, Verdict},
     exchange::Exchange,
@@ -27,6 +29,11 @@ pub(crate) fn line(exchange: &Exchange, verdict: Option<&Verdict>) -> String {
         push(&mut line, &[" code=", code.as_str(), " desc=\"", code.description(), verdict.detail, "\""]);
         if let Some(cause) = verdict.cause {
             push(&mut line, &[" cause=\"", cause, "\""]);
+        }
+        if let (Code::H31, Some(agent)) = (code, &exchange.agent) {
+            line.push_str(" agent=\"");
+            push_safe(&mut line, agent.as_bytes());
+            line.push('"');
         }
     }
     push(&mut line, &[" method=", exchange.method.as_str(), " path=\""]);

@@ -12,8 +12,14 @@ use crate::pages::Page;
 pub(crate) enum Kind {
     /// No app answers to the host.
     NoSuchApp,
+    /// The host is not of the app that the connection was opened for.
+    Misdirected,
+    /// The host is not named by the certificate that the connection was opened with.
+    Uncertified,
     /// No route table is known yet.
     NoTable,
+    /// The app is to be asked over HTTPS.
+    Insecure,
     /// The app is in maintenance mode.
     Maintenance,
     /// Nothing was released yet.
@@ -191,6 +197,11 @@ impl Error {
         let coded = |code| Verdict { code: Some(code), ..plain };
         match (self.kind, self.blame) {
             (Kind::NoSuchApp, _) => Verdict { code: None, status: Some(404), page: Page::NoSuchApp, ..plain },
+            (Kind::Insecure, _) => {
+                Verdict { code: None, severity: Info, status: Some(308), page: Page::Moved, ..plain }
+            }
+            (Kind::Misdirected, _) => Verdict { status: Some(421), page: Page::Misdirected, ..coded(Code::H31) },
+            (Kind::Uncertified, _) => Verdict { status: Some(495), page: Page::Uncertified, ..coded(Code::H32) },
             (Kind::Maintenance, _) => Verdict { severity: Info, page: Page::Maintenance, ..coded(Code::H80) },
             // Old lines of H81 say 503 and a reading of 2026 says 502. 503 is right by the meaning of the two: the
             // app is not there yet, nothing upstream answered badly, and the client may come again.
@@ -258,6 +269,8 @@ mod tests {
         check(Error::dyno(Kind::Restricted(Restriction::Cookie)), Code::H25, Severity::Error, Some(502));
         check(Error::client(Kind::BadRequest(Flaw::Expect)), Code::H26, Severity::Error, Some(417));
         check(Error::client(Kind::BadRequest(Flaw::Chunk)), Code::H26, Severity::Error, Some(400));
+        check(Error::client(Kind::Misdirected), Code::H31, Severity::Error, Some(421));
+        check(Error::client(Kind::Uncertified), Code::H32, Severity::Error, Some(495));
         check(Error::nobody(Kind::Maintenance), Code::H80, Severity::Info, Some(503));
         check(Error::nobody(Kind::Blank), Code::H81, Severity::Info, Some(503));
     }

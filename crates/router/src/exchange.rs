@@ -35,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) port: HeaderValue,
     /// It speaks TLS.
     pub(crate) tls: bool,
+    /// The name that it asked for in the handshake, in lower case.
+    pub(crate) server_name: Option<Box<str>>,
     /// It came when too many connections were open.
     pub(crate) excess: bool,
     /// It stopped reading for so long that the connection was given up.
@@ -55,6 +57,7 @@ impl Client {
             address: address.to_canonical().to_string().into(),
             port: HeaderValue::from(port),
             tls,
+            server_name: None,
             excess,
             stalled: AtomicBool::new(false),
             linger: AtomicBool::new(false),
@@ -83,6 +86,8 @@ pub(crate) struct Exchange {
     pub(crate) request_id: HeaderValue,
     /// `X-Forwarded-For` as the dyno gets it.
     pub(crate) forwarded: HeaderValue,
+    /// What the client calls itself, where it asks for another host than its connection was opened for.
+    pub(crate) agent: Option<HeaderValue>,
     pub(crate) app: Option<Arc<App>>,
     /// Counts towards the app's backlog until the response begins.
     pub(crate) waiting: Option<Waiting>,

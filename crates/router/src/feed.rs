@@ -7,6 +7,7 @@
 use std::{
     fs,
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -119,7 +120,12 @@ pub(crate) async fn save(table: Arc<Table>, path: PathBuf, changed: Arc<Notify>)
 pub(crate) fn write(table: &Table, path: &Path) -> Result<(), Error> {
     let new = path.with_extension("json.new");
     let written = || -> io::Result<()> {
-        let mut file = fs::File::create(&new)?;
+        // It holds keys. One that was left half written by a crash may have any mode.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec(&table.snapshot())?)?;
         file.sync_all()?;
         fs::rename(&new, path)

@@ -10,6 +10,7 @@
 
 mod access_log;
 mod body;
+mod edge;
 mod error;
 mod exchange;
 mod feed;
@@ -36,7 +37,6 @@ use std::{
 
 use dozen_api::logs;
 use dozen_domain::limits::{Limits, millis};
-use rustls::server::ResolvesServerCert;
 use tokio::{
     net::TcpListener,
     sync::Notify,
@@ -72,10 +72,8 @@ pub struct Https {
     pub listener: std::net::TcpListener,
     /// PEM file of the certificate (chain) for names that have none of their own.
     pub certificate: PathBuf,
-    /// PEM file of its key.
+    /// PEM file of its key. Both are read again when they change.
     pub key: PathBuf,
-    /// Certificates of single names ([`tls::Certificates`] is such a resolver).
-    pub certificates: Option<Arc<dyn ResolvesServerCert>>,
 }
 
 /// Why the router could not start.
@@ -99,6 +97,10 @@ pub enum Error {
 struct Router {
     limits: Limits,
     table: Arc<Table>,
+    /// How certificates are chosen, where there is TLS.
+    tls: Option<Arc<tls::Resolver>>,
+    /// Where apps are asked for over TLS.
+    https_port: Option<u16>,
     logs: logs::Sender,
     connections: AtomicU64,
     /// Fires when a connection ends.
@@ -120,21 +122,25 @@ struct Router {
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let Options { http, https, run_directory, limits, apps_domain } = options;
     let http = listener("HTTP", http)?;
-    let https = match https {
-        Some(https) => {
-            let default = tls::load(&https.certificate, &https.key)?;
-            let configuration = tls::configuration(https.certificates, default)?;
-            Some((listener("HTTPS", https.listener)?, TlsAcceptor::from(configuration)))
-        }
-        None => None,
-    };
     let table = Arc::new(Table::new(&apps_domain));
+    let port = |https: &Https| https.listener.local_addr().ok().map(|address| address.port());
+    let https_port = https.as_ref().and_then(port);
+    let (https, tls) = match https {
+        Some(https) => {
+            let resolver = tls::Resolver::new(table.clone(), tls::Fallback::load(&https.certificate, &https.key)?);
+            let acceptor = TlsAcceptor::from(tls::configuration(resolver.clone())?);
+            (Some((listener("HTTPS", https.listener)?, acceptor)), Some(resolver))
+        }
+        None => (None, None),
+    };
     let saved = run_directory.join("routes.json");
     let capacity = usize::try_from(limits.log_local_buffer_lines).unwrap_or(usize::MAX);
     let router = Arc::new(Router {
         logs: logs::Sender::connect(run_directory.join("logs.sock"), "router", capacity),
         limits,
         table: table.clone(),
+        tls,
+        https_port,
         connections: AtomicU64::new(0),
         freed: Notify::new(),
         tasks: TaskTracker::new(),
@@ -154,6 +160,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     spawn(Box::pin(feed::follow(table.clone(), run_directory.join("routes.sock"), changed.clone())));
     spawn(Box::pin(feed::save(table.clone(), saved, changed)));
     spawn(Box::pin(reap(router.clone())));
+    spawn(Box::pin(renew(router.clone())));
     router.tasks.spawn(listen::accept(router.clone(), http, None));
     if let Some((listener, acceptor)) = https {
         router.tasks.spawn(listen::accept(router.clone(), listener, Some(acceptor)));
@@ -183,6 +190,17 @@ fn listener(name: &'static str, listener: std::net::TcpListener) -> Result<TcpLi
         TcpListener::from_std(listener)
     };
     usable().map_err(|source| Error::Listen { name, source })
+}
+
+/// Looks for a renewed default certificate, for ever.
+async fn renew(router: Arc<Router>) {
+    let Some(tls) = router.tls.clone() else { return };
+    loop {
+        sleep(millis(router.limits.router_certificate_look_ms)).await;
+        let tls = tls.clone();
+        // Two small files; a panic in there would be told by the runtime.
+        let _ = tokio::task::spawn_blocking(move || tls.refresh()).await;
+    }
 }
 
 /// Closes connections to dynos that were idle for too long, for ever.

@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Router, exchange::Client, phases, socket::Socket};
+use crate::{Router, exchange::Client, phases, socket::Socket, tls};
 
 /// Pause after the system could not give a connection.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
@@ -94,22 +94,32 @@ impl Drop for Open {
     }
 }
 
-async fn serve(router: &Arc<Router>, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, excess: bool) {
+async fn serve(router: &Arc<Router>, stream: TcpStream, peer: SocketAddr, acceptor: Option<TlsAcceptor>, excess: bool) {
     // Small writes must not wait for acknowledgements; a failure costs speed alone.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
-    let client = Arc::new(Client::new(peer.ip(), local.port(), tls.is_some(), excess));
-    match tls {
+    let mut client = Client::new(peer.ip(), local.port(), acceptor.is_some(), excess);
+    match acceptor {
         None => {
             let Some(http2) = until_stop(router, speaks_http2(&stream, &router.limits)).await else { return };
-            run(router, stream, client, http2).await;
+            run(router, stream, Arc::new(client), http2).await;
         }
         Some(acceptor) => {
+            // Which certificate is shown is in the table. Past the wait, the request is told what is wrong.
+            let wait = timeout(millis(router.limits.router_table_wait_ms), router.table.ready());
+            if until_stop(router, async { Some(wait.await) }).await.is_none() {
+                return;
+            }
             let time = millis(router.limits.router_tls_handshake_ms);
             match until_stop(router, async { timeout(time, acceptor.accept(stream)).await.ok() }).await {
                 Some(Ok(stream)) => {
-                    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    run(router, stream, client, http2).await;
+                    let session = stream.get_ref().1;
+                    let http2 = session.alpn_protocol() == Some(b"h2");
+                    // A certificate authority has seen what it came for.
+                    if session.alpn_protocol() != Some(tls::ACME) {
+                        client.server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
+                        run(router, stream, Arc::new(client), http2).await;
+                    }
                 }
                 Some(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
                 None => {}

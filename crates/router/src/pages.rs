@@ -13,6 +13,12 @@ pub(crate) enum Page {
     ApplicationError,
     /// The host is nobody's.
     NoSuchApp,
+    /// The same is to be had over HTTPS.
+    Moved,
+    /// The connection was opened for another host.
+    Misdirected,
+    /// The connection's certificate does not name the host.
+    Uncertified,
     /// The owner has put the app away for a while.
     Maintenance,
     /// Nothing was deployed yet.
@@ -40,6 +46,16 @@ impl Page {
             Self::NoSuchApp => (
                 "No such app",
                 "<p>No app answers at this address. It may have been renamed or removed, or its domain is not set up yet.</p>",
+            ),
+            Self::Moved => ("Moved", "<p>This address is served over HTTPS.</p>"),
+            Self::Misdirected => (
+                "Misdirected request",
+                "<p>This connection was opened for another address. A new one to the address that you want will do.</p>",
+            ),
+            Self::Uncertified => (
+                "Certificate mismatch",
+                "<p>The certificate of this connection is not one for the address that you want.</p>\n\
+                 <p>If the app is yours: <code>heroku certs</code></p>",
             ),
             Self::Maintenance => {
                 ("Offline for maintenance", "<p>This app is being worked on. Please come back in a while.</p>")

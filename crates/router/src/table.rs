@@ -22,7 +22,7 @@ use dozen_api::routes::{self, DynoState, Generation, Message};
 use dozen_domain::ids::AppId;
 use tokio::sync::{Notify, watch};
 
-use crate::upstreams::Upstream;
+use crate::{edge::certificates::Certificates, upstreams::Upstream};
 
 const SHARDS: usize = 256; // a power of two; at 100,000 hosts one holds about 400
 
@@ -39,6 +39,8 @@ pub(crate) struct View {
     pub(crate) app: routes::App,
     /// Its dynos in the same order as in `app`, with what the router itself knows of each.
     pub(crate) dynos: Vec<(Arc<Upstream>, DynoState)>,
+    /// Its certificates, loaded as they are needed.
+    pub(crate) certificates: Certificates,
     /// The app was removed; requests that still wait for it get the page of an unknown host.
     pub(crate) gone: bool,
 }
@@ -103,6 +105,12 @@ pub(crate) struct Table {
     known: Mutex<Known>,
     ready: watch::Sender<bool>,
     apps_domain: String,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
+    }
 }
 
 impl Table {
@@ -276,7 +284,8 @@ fn revive(former: Option<Arc<App>>, app: routes::App) -> Arc<App> {
             (known.into_iter().find(same).cloned().unwrap_or_else(|| Arc::new(Upstream::new(dyno))), dyno.state)
         })
         .collect();
-    let view = View { dynos, gone: false, app };
+    let certificates = Certificates::new(&app.edge, before.as_ref().map(|view| &view.certificates));
+    let view = View { dynos, certificates, gone: false, app };
     match former {
         Some(former) => {
             former.swap(view);
@@ -293,7 +302,8 @@ fn revive(former: Option<Arc<App>>, app: routes::App) -> Arc<App> {
 
 /// Tells the requests that wait for a removed app that it is gone, and lets go of its connections.
 fn dismiss(app: &App) {
-    app.swap(View { app: app.view().app.clone(), dynos: Vec::new(), gone: true });
+    let app_then = app.view().app.clone();
+    app.swap(View { app: app_then, dynos: Vec::new(), certificates: Certificates::default(), gone: true });
 }
 
 #[cfg(test)]
@@ -313,6 +323,7 @@ mod tests {
             dynos: vec![],
             error_page_url: None,
             maintenance_page_url: None,
+            edge: routes::Edge::default(),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod oauth_authorization;
 pub mod region;
 pub mod release;
 pub mod slug;
+pub mod sni_endpoint;
 pub mod source;
 pub mod stack;
 

@@ -1,9 +1,11 @@
 //! `/apps/{app}/domains`.
 
 use axum::{extract::State, response::IntoResponse};
-use dozen_api::{clock::rfc3339_seconds, platform::domain::Domain as View};
+use dozen_api::{
+    clock::rfc3339_seconds,
+    platform::{Named, domain::Domain as View},
+};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{
     answer::{Reply, Result},
@@ -13,7 +15,7 @@ use super::{
     page::{Key, Range, Sort},
 };
 use crate::{
-    ops::{self, Error},
+    ops,
     state::Context,
     store::{apps::App, domains::Domain},
 };
@@ -37,20 +39,20 @@ pub async fn info(State(context): State<Context>, member: Member, Identity(name)
 #[derive(Debug, Deserialize)]
 pub struct New {
     hostname: String,
-    sni_endpoint: Option<Value>,
+    sni_endpoint: Option<String>,
 }
 
 /// `POST /apps/{app}/domains`
 pub async fn create(State(context): State<Context>, member: Member, Json(new): Json<New>) -> Result {
-    certificate(new.sni_endpoint.as_ref())?;
-    let one = ops::domains::add(&context, &member.app, &member.account, &new.hostname).await?;
+    let certificate = new.sni_endpoint.as_deref();
+    let one = ops::domains::add(&context, &member.app, &member.account, &new.hostname, certificate).await?;
     Ok(Reply::created(&view(&context, &one, &member.app)))
 }
 
 /// Body of `PATCH /apps/{app}/domains/{domain}`.
 #[derive(Debug, Default, Deserialize)]
 pub struct Change {
-    sni_endpoint: Option<Value>,
+    sni_endpoint: Option<String>,
 }
 
 /// `PATCH /apps/{app}/domains/{domain}`
@@ -60,8 +62,8 @@ pub async fn update(
     Identity(name): Identity,
     Json(change): Json<Change>,
 ) -> Result {
-    certificate(change.sni_endpoint.as_ref())?;
-    let one = ops::domains::find(&context, &member.app, &name).await?;
+    let certificate = change.sni_endpoint.as_deref();
+    let one = ops::domains::set_certificate(&context, &member.app, &member.account, &name, certificate).await?;
     Ok(Reply::ok(&view(&context, &one, &member.app)))
 }
 
@@ -69,14 +71,6 @@ pub async fn update(
 pub async fn remove(State(context): State<Context>, member: Member, Identity(name): Identity) -> Result {
     let one = ops::domains::remove(&context, &member.app, &member.account, &name).await?;
     Ok(Reply::ok(&view(&context, &one, &member.app)))
-}
-
-/// There are no certificates of apps yet, so none can be named.
-fn certificate(wished: Option<&Value>) -> Result<()> {
-    match wished {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) => Err(Error::NotFound("sni_endpoint")),
-    }
 }
 
 fn view(context: &Context, one: &Domain, app: &App) -> View {
@@ -89,7 +83,7 @@ fn view(context: &Context, one: &Domain, app: &App) -> View {
         hostname: one.hostname.clone(),
         id: one.id.0,
         kind: if one.custom { "custom" } else { "heroku" }.to_owned(),
-        sni_endpoint: None,
+        sni_endpoint: one.sni_endpoint.as_ref().map(|(id, name)| Named { id: id.0, name: name.clone() }),
         // Nothing is pending: requests are routed at once. With any other word the official CLI says that the domain waits.
         status: "none".to_owned(),
         updated_at: rfc3339_seconds(one.updated_at),

@@ -1,5 +1,5 @@
 //! What the official client asks in passing and what Heroku keeps on other hosts: answers that are true for a platform
-//! without teams, certificates of apps, pipelines and add-ons; the schema; the state of the platform.
+//! without teams, pipelines and add-ons; the schema; the state of the platform.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -19,7 +19,7 @@ pub async fn none() -> Result {
     Ok(Reply::ok(&[(); 0]))
 }
 
-/// A list of something that no app has here: add-ons, attachments, certificates, drains, webhooks.
+/// A list of something that no app has here: add-ons, attachments, drains, webhooks.
 pub async fn none_of_app(_: Member) -> Result {
     Ok(Reply::ok(&[(); 0]))
 }

@@ -28,6 +28,7 @@ pub mod registry;
 pub mod releases;
 pub mod routes;
 pub mod slugs;
+pub mod sni_endpoints;
 pub mod sources;
 pub mod stacks;
 pub mod streams;

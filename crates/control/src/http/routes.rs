@@ -11,8 +11,8 @@ use axum::{
 
 use super::{
     account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, domains,
-    dyno_sizes, dynos, elsewhere, features, formation, log_sessions, regions, registry, releases, slugs, sources,
-    stacks, streams,
+    dyno_sizes, dynos, elsewhere, features, formation, log_sessions, regions, registry, releases, slugs, sni_endpoints,
+    sources, stacks, streams,
 };
 use crate::{git, state::Context};
 
@@ -68,6 +68,11 @@ routes! {
         GET    "/apps/{app}/domains/{domain}" => domains::info;
         PATCH  "/apps/{app}/domains/{domain}" => domains::update;
         DELETE "/apps/{app}/domains/{domain}" => domains::remove;
+        GET    "/apps/{app}/sni-endpoints" => sni_endpoints::list;
+        POST   "/apps/{app}/sni-endpoints" => sni_endpoints::create;
+        GET    "/apps/{app}/sni-endpoints/{sni_endpoint}" => sni_endpoints::info;
+        PATCH  "/apps/{app}/sni-endpoints/{sni_endpoint}" => sni_endpoints::update;
+        DELETE "/apps/{app}/sni-endpoints/{sni_endpoint}" => sni_endpoints::remove;
 
         // Code: sources, builds, slugs, releases.
         GET    "/apps/{app}/buildpack-installations" => buildpack_installations::list;
@@ -119,7 +124,6 @@ routes! {
         GET    "/oauth/clients" => elsewhere::none;
         GET    "/apps/{app}/addons" => elsewhere::none_of_app;
         GET    "/apps/{app}/addon-attachments" => elsewhere::none_of_app;
-        GET    "/apps/{app}/sni-endpoints" => elsewhere::none_of_app;
         GET    "/apps/{app}/telemetry-drains" => elsewhere::none_of_app;
         GET    "/apps/{app}/log-drains" => elsewhere::none_of_app;
         GET    "/apps/{app}/webhooks" => elsewhere::none_of_app;

@@ -101,6 +101,7 @@ pub async fn create(context: &Context, owner: &Account, new: New) -> Result<App>
         app: app.id,
         hostname: own_hostname(context, &app.name),
         custom: false,
+        sni_endpoint: None,
         created_at: now,
         updated_at: now,
     };
@@ -209,7 +210,7 @@ pub fn git_url(context: &Context, name: &AppName) -> String {
 }
 
 /// `adjective-noun-12345`, as Heroku makes them up.
-fn random_name() -> Result<AppName> {
+pub(super) fn random_name() -> Result<AppName> {
     const ADJECTIVES: &[&str] = &[
         "agile", "ancient", "arctic", "autumn", "brave", "bright", "calm", "clear", "cold", "crisp", "dark", "dawn",
         "deep", "dry", "dusty", "early", "easy", "evening", "fading", "fast", "fresh", "gentle", "golden", "green",

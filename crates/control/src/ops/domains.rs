@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use dozen_domain::ids::DomainId;
+use dozen_domain::ids::{DomainId, SniEndpointId};
 
-use super::{Error, Result};
+use super::{Error, Result, sni_endpoints};
 use crate::{
     state::Context,
     store::{self, accounts::Account, apps::App, domains::Domain},
@@ -28,12 +28,23 @@ pub async fn find(context: &Context, app: &App, identity: &str) -> Result<Domain
     list(context, app).await?.into_iter().find(is).ok_or(Error::NotFound("domain"))
 }
 
-/// Adds a host name to an app.
+/// Adds a host name to an app. It is served with the certificate of this name or id; without one, with any that the
+/// app has for it.
 ///
 /// # Errors
-/// When it is none, belongs to the platform, or is in use by any app.
-pub async fn add(context: &Context, app: &App, actor: &Account, hostname: &str) -> Result<Domain> {
+/// When it is none, belongs to the platform, or is in use by any app; when the certificate is not for it.
+pub async fn add(
+    context: &Context,
+    app: &App,
+    actor: &Account,
+    hostname: &str,
+    certificate: Option<&str>,
+) -> Result<Domain> {
     let hostname = check(hostname, &context.settings.apps_domain)?;
+    let sni_endpoint = match certificate {
+        Some(certificate) => Some(fitting(context, app, certificate, &hostname).await?),
+        None => first_fitting(context, app, &hostname).await?,
+    };
     let mut db = context.store.write().await?;
     let most = context.limits().domains_per_app;
     if store::domains::of_app(&mut db, app.id).await?.len() as u64 > most {
@@ -51,13 +62,55 @@ pub async fn add(context: &Context, app: &App, actor: &Account, hostname: &str) 
         }
     }
     let now = context.now();
-    let domain =
-        Domain { id: DomainId::random(), app: app.id, hostname, custom: true, created_at: now, updated_at: now };
+    let id = DomainId::random();
+    let domain = Domain { id, app: app.id, hostname, custom: true, sni_endpoint, created_at: now, updated_at: now };
     store::domains::insert(&mut db, &domain).await?;
     db.commit().await?;
     context.log_api(app.id, format!("Add {} domain by user {}", domain.hostname, actor.email));
     context.nudge.nudge(app.id);
     Ok(domain)
+}
+
+/// Serves a domain with another certificate, or with the default one.
+///
+/// # Errors
+/// When there is no such domain or certificate, it is the app's own domain, or the certificate is not for it.
+pub async fn set_certificate(
+    context: &Context,
+    app: &App,
+    actor: &Account,
+    identity: &str,
+    certificate: Option<&str>,
+) -> Result<Domain> {
+    let domain = find(context, app, identity).await?;
+    if !domain.custom && certificate.is_some() {
+        return Err(Error::Invalid(format!("{} is served with the platform's own certificate.", domain.hostname)));
+    }
+    let endpoint = match certificate {
+        Some(certificate) => Some(fitting(context, app, certificate, &domain.hostname).await?),
+        None => None,
+    };
+    let mut db = context.store.write().await?;
+    store::domains::set_sni_endpoint(&mut db, domain.id, endpoint.as_ref().map(|(id, _)| *id), context.now()).await?;
+    db.commit().await?;
+    let name = endpoint.map_or_else(|| "default".to_owned(), |(_, name)| name);
+    context.log_api(app.id, format!("Set certificate {name} for {} by user {}", domain.hostname, actor.email));
+    context.nudge.nudge(app.id);
+    find(context, app, identity).await
+}
+
+type Certificate = (SniEndpointId, String);
+
+async fn fitting(context: &Context, app: &App, certificate: &str, hostname: &str) -> Result<Certificate> {
+    let one = sni_endpoints::find(context, app, certificate).await?;
+    sni_endpoints::covers(&one.endpoint.name, &one.facts, hostname)?;
+    Ok((one.endpoint.id, one.endpoint.name))
+}
+
+async fn first_fitting(context: &Context, app: &App, hostname: &str) -> Result<Option<Certificate>> {
+    let all = sni_endpoints::list(context, app).await?;
+    let found = all.into_iter().find(|one| !one.endpoint.managed && one.facts.covers(hostname));
+    Ok(found.map(|one| (one.endpoint.id, one.endpoint.name)))
 }
 
 /// Takes a host name from an app.
@@ -71,6 +124,7 @@ pub async fn remove(context: &Context, app: &App, actor: &Account, identity: &st
     }
     let mut db = context.store.write().await?;
     store::domains::delete(&mut db, domain.id).await?;
+    store::sni_endpoints::delete_unused(&mut db, app.id).await?;
     db.commit().await?;
     context.log_api(app.id, format!("Remove {} domain by user {}", domain.hostname, actor.email));
     context.nudge.nudge(app.id);

@@ -29,6 +29,11 @@ pub struct Definition {
     pub fixed: bool,
 }
 
+/// The feature that keeps a browser at one dyno.
+pub const SESSION_AFFINITY: &str = "http-session-affinity";
+/// The feature that sends plain HTTP to HTTPS.
+pub const HTTPS_REDIRECT: &str = "http-redirect-to-https";
+
 const fn id(n: u128) -> FeatureId {
     FeatureId(Uuid::from_u128(0x6b0f_4f1c_2d8e_4c52_9e01_0000_0000_0000 + n))
 }
@@ -37,9 +42,9 @@ const fn id(n: u128) -> FeatureId {
 pub const APP: &[Definition] = &[
     Definition {
         id: id(1),
-        name: "http-session-affinity",
+        name: SESSION_AFFINITY,
         display_name: "Session affinity",
-        description: "Sends the requests of one browser to the same web dyno. Recorded only: the router does not do it yet.",
+        description: "Sends the requests of one browser to the same web dyno, by a cookie, for as long as that dyno runs.",
         general: true,
         default: false,
         fixed: false,
@@ -67,6 +72,15 @@ pub const APP: &[Definition] = &[
         name: "preboot",
         display_name: "Preboot",
         description: "Starts the web dynos of a new release before those of the old one are stopped.",
+        general: true,
+        default: false,
+        fixed: false,
+    },
+    Definition {
+        id: id(8),
+        name: HTTPS_REDIRECT,
+        display_name: "Redirect to HTTPS",
+        description: "Answers plain HTTP requests with a redirect to the same address over HTTPS.",
         general: true,
         default: false,
         fixed: false,

@@ -23,6 +23,7 @@ pub mod regions;
 pub mod release_phase;
 pub mod releases;
 pub mod slugs;
+pub mod sni_endpoints;
 pub mod sources;
 pub mod stacks;
 

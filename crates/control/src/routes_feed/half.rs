@@ -2,11 +2,16 @@
 
 use dozen_api::{
     engine::Dyno,
-    routes::{self, App, DynoState, Mode},
+    routes::{self, App, Certificate, DynoState, Edge, Mode},
 };
 use dozen_domain::{dyno::State, ids::AppId, name::AppName};
 
-use crate::{Context, ops, store};
+use sqlx::SqliteConnection;
+
+use crate::{
+    Context, ops,
+    store::{self, domains::Domain},
+};
 
 /// What the store says of an app's routing.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +23,7 @@ pub(super) struct Half {
     web_quantity: u32,
     error_page_url: Option<String>,
     maintenance_page_url: Option<String>,
+    edge: Edge,
 }
 
 /// Reads an app's half; `None` when there is no such app.
@@ -25,7 +31,8 @@ pub(super) async fn read(context: &Context, id: AppId) -> ops::Result<Option<Hal
     let mut db = context.store.read().await?;
     let Some(app) = store::apps::by_id(&mut db, id).await? else { return Ok(None) };
     let mut hosts = vec![format!("{}.{}", app.name, context.settings.apps_domain)];
-    hosts.extend(store::domains::of_app(&mut db, id).await?.into_iter().map(|domain| domain.hostname));
+    let domains = store::domains::of_app(&mut db, id).await?;
+    hosts.extend(domains.iter().map(|domain| domain.hostname.clone()));
     hosts.iter_mut().for_each(|host| host.make_ascii_lowercase());
     hosts.sort_unstable();
     hosts.dedup();
@@ -41,6 +48,7 @@ pub(super) async fn read(context: &Context, id: AppId) -> ops::Result<Option<Hal
         None => Default::default(),
     };
     let page = |name: &str| config.get(name).map(|url| url.expose().to_owned()).filter(|url| !url.is_empty());
+    let edge = edge(context, &mut db, id, &domains).await?;
     let formation = store::formation::of_app(&mut db, id).await?;
     let web = formation.iter().find(|formation| formation.process_type.is_web());
     Ok(Some(Half {
@@ -51,7 +59,29 @@ pub(super) async fn read(context: &Context, id: AppId) -> ops::Result<Option<Hal
         web_quantity: web.map_or(0, |formation| formation.quantity),
         error_page_url: page("ERROR_PAGE_URL"),
         maintenance_page_url: page("MAINTENANCE_PAGE_URL"),
+        edge,
     }))
+}
+
+/// What concerns the router's outer side: certificates with their keys, and the switches that it heeds.
+async fn edge(context: &Context, db: &mut SqliteConnection, id: AppId, domains: &[Domain]) -> ops::Result<Edge> {
+    let mut certificates = Vec::new();
+    for endpoint in store::sni_endpoints::of_app(db, id).await? {
+        let uses = |domain: &&Domain| domain.sni_endpoint.as_ref().is_some_and(|(used, _)| *used == endpoint.id);
+        let hosts: Vec<String> = domains.iter().filter(uses).map(|domain| domain.hostname.clone()).collect();
+        if !hosts.is_empty() {
+            let key = ops::sni_endpoints::open(context, &endpoint)?;
+            certificates.push(Certificate { hosts, chain: endpoint.chain, key });
+        }
+    }
+    let switches = store::features::of_app(db, id).await?;
+    let on = |name: &str| switches.iter().any(|switch| switch.name == name && switch.enabled);
+    Ok(Edge {
+        certificates,
+        challenges: Vec::new(),
+        https_redirect: on(ops::features::HTTPS_REDIRECT),
+        session_affinity: on(ops::features::SESSION_AFFINITY),
+    })
 }
 
 impl Half {
@@ -67,6 +97,7 @@ impl Half {
             dynos: dynos.iter().filter(|dyno| dyno.name.number() <= self.web_quantity).filter_map(web).collect(),
             error_page_url: self.error_page_url.clone(),
             maintenance_page_url: self.maintenance_page_url.clone(),
+            edge: self.edge.clone(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Host names of apps.
 
 use dozen_api::clock::Micros;
-use dozen_domain::ids::{AppId, DomainId};
+use dozen_domain::ids::{AppId, DomainId, SniEndpointId};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Result, column};
@@ -17,10 +17,23 @@ pub struct Domain {
     pub hostname: String,
     /// Added by a person; the app's own name below the platform's domain is not.
     pub custom: bool,
+    /// Its certificate and that one's name.
+    pub sni_endpoint: Option<(SniEndpointId, String)>,
     /// When it was added.
     pub created_at: Micros,
     /// When it was last changed.
     pub updated_at: Micros,
+}
+
+/// The columns of a [`Domain`]. A literal, because SQL texts are never put together at run time.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT domains.*, sni_endpoints.name AS endpoint_name FROM domains \
+             LEFT JOIN sni_endpoints ON sni_endpoints.id = domains.sni_endpoint ",
+            $rest
+        )
+    };
 }
 
 fn from_row(row: &SqliteRow) -> Result<Domain> {
@@ -29,6 +42,7 @@ fn from_row(row: &SqliteRow) -> Result<Domain> {
         app: column::parse(row, "app")?,
         hostname: row.try_get("hostname")?,
         custom: row.try_get::<String, _>("kind")? == "custom",
+        sni_endpoint: column::parse_optional(row, "sni_endpoint")?.zip(row.try_get("endpoint_name")?),
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
@@ -40,8 +54,8 @@ fn from_row(row: &SqliteRow) -> Result<Domain> {
 /// When some app has it already ([`super::Error::is_taken`]) or the database fails.
 pub async fn insert(db: &mut SqliteConnection, domain: &Domain) -> Result<()> {
     sqlx::query(
-        "INSERT INTO domains (id, app, hostname, kind, created_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO domains (id, app, hostname, kind, created_at, updated_at, sni_endpoint) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )
     .bind(domain.id.to_string())
     .bind(domain.app.to_string())
@@ -49,6 +63,7 @@ pub async fn insert(db: &mut SqliteConnection, domain: &Domain) -> Result<()> {
     .bind(if domain.custom { "custom" } else { "heroku" })
     .bind(domain.created_at)
     .bind(domain.updated_at)
+    .bind(domain.sni_endpoint.as_ref().map(|(id, _)| id.to_string()))
     .execute(db)
     .await?;
     Ok(())
@@ -73,8 +88,27 @@ pub async fn rename_own(db: &mut SqliteConnection, app: AppId, hostname: &str, n
 /// # Errors
 /// When the database fails.
 pub async fn of_app(db: &mut SqliteConnection, app: AppId) -> Result<Vec<Domain>> {
-    let query = sqlx::query("SELECT * FROM domains WHERE app = ?1 ORDER BY kind = 'heroku' DESC, hostname");
+    let query = sqlx::query(select!("WHERE domains.app = ?1 ORDER BY kind = 'heroku' DESC, hostname"));
     query.bind(app.to_string()).fetch_all(db).await?.iter().map(from_row).collect()
+}
+
+/// Gives a domain a certificate, or takes it away.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_sni_endpoint(
+    db: &mut SqliteConnection,
+    id: DomainId,
+    endpoint: Option<SniEndpointId>,
+    now: Micros,
+) -> Result<()> {
+    sqlx::query("UPDATE domains SET sni_endpoint = ?2, updated_at = ?3 WHERE id = ?1")
+        .bind(id.to_string())
+        .bind(endpoint.map(|endpoint| endpoint.to_string()))
+        .bind(now)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// Removes a domain.
@@ -93,10 +127,10 @@ pub async fn delete(db: &mut SqliteConnection, id: DomainId) -> Result<()> {
 pub async fn overlapping(db: &mut SqliteConnection, hostname: &str) -> Result<Vec<Domain>> {
     let plain = hostname.strip_prefix("*.").unwrap_or(hostname);
     let below = if plain.len() < hostname.len() { format!(".{plain}") } else { String::new() };
-    let query = sqlx::query(
-        "SELECT * FROM domains WHERE hostname = ?1 \
+    let query = sqlx::query(select!(
+        "WHERE hostname = ?1 \
          OR (substr(hostname, 1, 2) = '*.' AND substr(?1, 1 - length(hostname)) = substr(hostname, 2)) \
-         OR (?2 <> '' AND substr(hostname, -length(?2)) = ?2) ORDER BY hostname = ?1 DESC",
-    );
+         OR (?2 <> '' AND substr(hostname, -length(?2)) = ?2) ORDER BY hostname = ?1 DESC"
+    ));
     query.bind(hostname).bind(below).fetch_all(db).await?.iter().map(from_row).collect()
 }

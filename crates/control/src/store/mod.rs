@@ -17,6 +17,7 @@ pub mod formation;
 pub mod releases;
 pub mod removals;
 pub mod slugs;
+pub mod sni_endpoints;
 pub mod sources;
 
 use std::{

@@ -5,6 +5,7 @@
 //! listener uses and that can be reloaded under it. Certificates of custom domains are not made here.
 
 mod authority;
+pub mod inspect;
 mod load;
 
 use std::{

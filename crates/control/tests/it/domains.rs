@@ -22,6 +22,7 @@ async fn a_domain_is_added_shown_and_removed() {
     api.get("/apps/shop/domains/www.example.com").await.is(200);
     api.get(&format!("/apps/shop/domains/{}", added.json["id"].as_str().expect("an id"))).await.is(200);
     api.patch("/apps/shop/domains/www.example.com", json!({"sni_endpoint": null})).await.is(200);
+    assert_eq!(api.nudged(), [app.id]);
     api.patch("/apps/shop/domains/www.example.com", json!({"sni_endpoint": "x"})).await.fails(404, "not_found");
     api.delete("/apps/shop/domains/www.example.com").await.is(200);
     assert_eq!(api.nudged(), [app.id]);

@@ -6,6 +6,7 @@ mod accounts;
 mod api;
 mod apps;
 mod authorizations;
+mod certificates;
 mod code;
 mod config_vars;
 mod conventions;

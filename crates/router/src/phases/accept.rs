@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    Router,
+    Router, edge,
     error::{Error, Kind},
     exchange::{Client, Exchange},
     headers,
@@ -23,13 +23,14 @@ pub(crate) fn run(
     let checked = headers::check_request(request, &router.limits);
     let accepted = host.as_ref().map(|_| ()).map_err(|flaw| *flaw).and(checked);
     client.begun.fetch_add(1, Ordering::Relaxed);
-    let exchange = Exchange {
+    let mut exchange = Exchange {
         started: Instant::now(),
         method: request.method().clone(),
         target: request.uri().path_and_query().cloned(),
         host: host.unwrap_or_default(),
         request_id: headers::request_id(request.headers()),
         forwarded: headers::forwarded(request.headers(), &client.address),
+        agent: None,
         app: None,
         waiting: None,
         dyno: None,
@@ -41,5 +42,6 @@ pub(crate) fn run(
         router,
         client,
     };
+    edge::guard::note(&mut exchange, request.headers());
     (exchange, accepted.map_err(|flaw| Error::client(Kind::BadRequest(flaw))))
 }

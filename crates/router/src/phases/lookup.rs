@@ -7,6 +7,7 @@ use dozen_domain::limits::millis;
 use tokio::time::timeout;
 
 use crate::{
+    edge,
     error::{Error, Kind},
     exchange::Exchange,
     table::{App, View},
@@ -27,10 +28,12 @@ pub(crate) async fn run(exchange: &mut Exchange, accepted: Result<(), Error>) ->
     exchange.app.clone_from(&app);
     accepted?;
     let app = app.ok_or(Error::client(Kind::NoSuchApp))?;
+    edge::guard::check(exchange, &app)?;
     if exchange.client.excess {
         return Err(Error::client(Kind::Connections));
     }
     let view = app.view();
+    edge::answers::redirect(exchange, &view)?;
     serves(&view)?;
     let dynos = u64::from(view.app.web_quantity).max(1);
     let backlog = router.limits.router_backlog_per_dyno.saturating_mul(dynos);

@@ -27,6 +27,7 @@ use hyper::body::Incoming;
 use crate::{
     Router,
     body::Reply,
+    edge,
     error::{Error, Retry},
     exchange::{Client, Exchange},
 };
@@ -36,6 +37,9 @@ use self::{checkout::Attempts, forward::Outgoing};
 /// Answers one request.
 pub(crate) async fn handle(router: Arc<Router>, client: Arc<Client>, request: Request<Incoming>) -> Response<Reply> {
     let (mut exchange, accepted) = accept::run(router, client, &request);
+    if let Some(answer) = edge::answers::challenge(&mut exchange) {
+        return answer;
+    }
     match serve(&mut exchange, accepted, request).await {
         Ok(answer) => respond::answer(exchange, answer),
         Err(error) => respond::failure(exchange, error),

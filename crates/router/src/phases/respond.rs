@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::{Download, Reply},
+    edge,
     error::{Blame, Error, Kind},
     exchange::Exchange,
     headers,
@@ -65,6 +66,9 @@ pub(crate) fn failure(mut exchange: Exchange, error: Error) -> Response<Reply> {
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
     fields.insert(SERVER, HeaderValue::from_static("Heroku"));
     fields.insert(VIA, HeaderValue::from_static("1.1 heroku-router"));
+    if error.kind == Kind::Insecure {
+        edge::answers::redirected(&exchange, fields);
+    }
     if error.blame == Blame::Client && error.kind != Kind::NoSuchApp || exchange.client.excess {
         fields.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -10,7 +10,7 @@ use std::{
 use dozen_api::{
     frame,
     logs::{self, Hello, Source},
-    routes::{Ack, App, Dyno, DynoState, Generation, Message, Mode},
+    routes::{Ack, App, Dyno, DynoState, Edge, Generation, Message, Mode},
     socket,
 };
 use dozen_domain::{
@@ -335,6 +335,7 @@ pub(crate) fn app(name: &str, dynos: &[SocketAddr]) -> App {
         dynos: dynos.iter().enumerate().map(|(index, address)| dyno(index as u32 + 1, &[*address])).collect(),
         error_page_url: None,
         maintenance_page_url: None,
+        edge: Edge::default(),
     }
 }
 
