@@ -88,7 +88,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable {
         name: "DOZEN_GO_ROOT",
         default: "`/usr/local/go`, if it is there",
-        doc: "Go toolchain for builds of Go apps, bound read-only into them.",
+        doc: "Go toolchain for builds of Go apps, bound read-only into them. Without one, the system's `go` is used.",
     },
     Variable {
         name: "DOZEN_HEROKU_CLI",

@@ -117,6 +117,7 @@ pub(crate) async fn machine(config: &Config, executable: PathBuf, logs: Sender) 
         Some(given) => Some(given.clone()),
         None => found_sysroot(config).await,
     };
+    // What lies in /usr is found by the build itself; this is how a newer one than the system's is preferred.
     let go = config.go_root.clone().or_else(|| Some(PathBuf::from("/usr/local/go")).filter(|root| root.is_dir()));
     let toolchain = |outside: Option<PathBuf>, inside: &str| Some((outside?, PathBuf::from(inside)));
     let toolchains = [toolchain(rust, "/opt/dozen/rust"), toolchain(go, "/opt/dozen/go")];

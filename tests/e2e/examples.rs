@@ -52,6 +52,21 @@ fn the_rust_example_answers() {
 }
 
 #[test]
+fn the_go_example_answers_and_is_asked_to_stop() {
+    let platform = platform().start();
+    let app = App::of_example(&platform, "golang", "go");
+    drop(app.push().says("Go app detected").says("       bin/hello").says("Default types for buildpack -> web"));
+    assert!(app.get("/").body.starts_with("Hello from Go on web.1"));
+    drop(app.heroku(&["ps:restart"]));
+    app.wait_for_log("Process exited with status 0");
+    // A version that this machine cannot have is refused, and what runs goes on.
+    app.write("go.mod", "module example.com/hello\n\ngo 1.999\n");
+    app.commit("from the future");
+    drop(app.try_push().failure().says("asks for Go 1.999, but this machine has Go 1.").says("DOZEN_GO_ROOT"));
+    let _answer = app.wait_for_answer();
+}
+
+#[test]
 fn the_release_phase_example_runs_its_release_command_first() {
     let platform = platform().start();
     let app = App::of_example(&platform, "phases", "release-phase");

@@ -11,10 +11,12 @@ mod config;
 mod domains;
 mod examples;
 mod formation;
+mod limits;
 mod logs;
 mod pushes;
 mod releases;
 mod rootless;
+mod sources;
 mod start;
 mod survival;
 

@@ -90,7 +90,18 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// The version of a program of the machine.
     pub(crate) fn version(&self, program: &Path) -> Option<String> {
-        self.versions.borrow_mut().of(program, self.environment)
+        self.version_by(program, "--version")
+    }
+
+    /// The same, for a program that has another word for it.
+    pub(crate) fn version_by(&self, program: &Path, argument: &str) -> Option<String> {
+        self.versions.borrow_mut().of(program, argument, self.environment)
+    }
+
+    /// The commit or other version of the source; empty when there is none.
+    pub(crate) fn source_version(&self) -> &str {
+        let version = self.environment.get("SOURCE_VERSION".as_ref() as &std::ffi::OsStr);
+        version.and_then(|version| version.to_str()).unwrap_or_default()
     }
 
     /// A config var's value.

@@ -89,7 +89,7 @@ impl Output {
     fn bounded(&mut self, block: &[u8]) -> Result<()> {
         if self.written + block.len() as u64 > self.limit {
             return Err(Error::rejected(
-                format!("The build printed more than {} bytes.", self.limit),
+                format!("The build printed more than {} bytes (DOZEN_LIMIT_BUILD_LOG_BYTES).", self.limit),
                 ["", "Make the programs that the build runs print less, for example with --quiet."],
             ));
         }

@@ -36,14 +36,14 @@ impl Versions {
         Self { file, known }
     }
 
-    /// The version of a program: the first dotted number that `program --version` prints.
-    pub(crate) fn of(&mut self, program: &Path, environment: &Environment) -> Option<String> {
+    /// The version of a program: the first dotted number that it prints when run with this argument.
+    pub(crate) fn of(&mut self, program: &Path, argument: &str, environment: &Environment) -> Option<String> {
         let identity = identity(program)?;
         if let Some(version) = self.known.get(&identity) {
             return Some(version.clone());
         }
         let answer = Command::new(program)
-            .arg("--version")
+            .arg(argument)
             .env_clear()
             .envs(environment)
             .stdin(Stdio::null())
@@ -103,10 +103,10 @@ mod tests {
         let environment = Environment::from([("PATH".into(), "/usr/bin:/bin".into())]);
         fs::write(&program, "#!/bin/sh\necho tool 1.2.3\n").expect("written");
         fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("made executable");
-        let version = Versions::load(folder.path()).of(&program, &environment);
+        let version = Versions::load(folder.path()).of(&program, "--version", &environment);
         assert_eq!(version.as_deref(), Some("1.2.3"));
         let mut again = Versions::load(folder.path());
         assert!(again.known.values().any(|version| version == "1.2.3"));
-        assert_eq!(again.of(&program, &Environment::new()).as_deref(), Some("1.2.3"));
+        assert_eq!(again.of(&program, "--version", &Environment::new()).as_deref(), Some("1.2.3"));
     }
 }

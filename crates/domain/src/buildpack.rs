@@ -22,7 +22,13 @@ pub enum Reference {
         revision: Option<String>,
     },
     /// A gzipped tarball.
-    Tarball(String),
+    Tarball {
+        /// Where it is.
+        url: String,
+        /// What the file's SHA-256 must be, 64 hexadecimal digits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+    },
     /// A folder on the platform's machine.
     Path(String),
 }
@@ -40,13 +46,16 @@ pub enum Invalid {
         "\"{0}\" is no buildpack; use a built-in name, the URL of a git repository or of a .tgz, or an absolute path"
     )]
     Shape(String),
+    /// What follows the `#` of a tarball's URL is no checksum.
+    #[error("\"#{0}\" is no checksum of a tarball; write #sha256: and 64 hexadecimal digits, or leave it out")]
+    Checksum(String),
 }
 
 impl FromStr for Reference {
     type Err = Invalid;
 
     /// Accepts `heroku/python`, `urn:buildpack:heroku/python`, `python`, `https://…​.git#v2`, `git@host:path`,
-    /// `https://…​.tgz`, `/a/folder` and `file:///a/folder`.
+    /// `https://…​.tgz`, `https://…​.tgz#sha256:…`, `/a/folder` and `file:///a/folder`.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
         let shape = || Invalid::Shape(text.to_owned());
@@ -65,7 +74,10 @@ impl FromStr for Reference {
         if let Some((scheme, _)) = address.split_once("://") {
             let tarball = [".tgz", ".tar.gz"].iter().any(|end| address.split('?').next().unwrap_or("").ends_with(end));
             return match scheme {
-                "http" | "https" if tarball => Ok(Self::Tarball(address.to_owned())),
+                "http" | "https" if tarball => {
+                    let sha256 = revision.map(checksum).transpose()?;
+                    Ok(Self::Tarball { url: address.to_owned(), sha256 })
+                }
                 "http" | "https" | "git" | "ssh" => Ok(Self::Git { url: address.to_owned(), revision }),
                 _ => Err(shape()),
             };
@@ -88,13 +100,20 @@ impl FromStr for Reference {
     }
 }
 
+fn checksum(fragment: String) -> Result<String, Invalid> {
+    let digits = fragment.strip_prefix("sha256:").or(fragment.strip_prefix("sha256=")).map(str::to_ascii_lowercase);
+    let good = |digits: &String| digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    digits.filter(good).ok_or(Invalid::Checksum(fragment))
+}
+
 impl fmt::Display for Reference {
     /// As the Platform API lists it: `heroku/python`, a URL, a path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn(name) => write!(f, "heroku/{name}"),
             Self::Git { url, revision: Some(revision) } => write!(f, "{url}#{revision}"),
-            Self::Git { url, revision: None } | Self::Tarball(url) => f.write_str(url),
+            Self::Tarball { url, sha256: Some(sha256) } => write!(f, "{url}#sha256:{sha256}"),
+            Self::Git { url, revision: None } | Self::Tarball { url, sha256: None } => f.write_str(url),
             Self::Path(path) => f.write_str(path),
         }
     }
@@ -167,7 +186,10 @@ mod tests {
         );
         check("git@example.com:a/b.git", git("git@example.com:a/b.git", None), "git@example.com:a/b.git");
         let tarball = "https://example.com/a/b.tgz";
-        check(tarball, Reference::Tarball(tarball.to_owned()), tarball);
+        let (url, sum) = (tarball.to_owned(), "0123456789abcdef".repeat(4));
+        check(tarball, Reference::Tarball { url: url.clone(), sha256: None }, tarball);
+        let pinned = format!("{tarball}#sha256:{sum}");
+        check(&pinned, Reference::Tarball { url, sha256: Some(sum) }, &pinned);
         check("/srv/buildpacks/x", Reference::Path("/srv/buildpacks/x".to_owned()), "/srv/buildpacks/x");
         check("file:///srv/x", Reference::Path("/srv/x".to_owned()), "/srv/x");
     }
@@ -176,6 +198,12 @@ mod tests {
     fn what_names_no_buildpack_is_refused() {
         for text in ["heroku/cobol", "cobol", "someone/cobol"] {
             assert!(matches!(text.parse::<Reference>(), Err(Invalid::Unknown(_))), "{text}");
+        }
+        let tarball = "https://example.com/a.tgz";
+        for text in
+            [format!("{tarball}#v1"), format!("{tarball}#sha256:12"), format!("{tarball}#md5:{}", "0".repeat(64))]
+        {
+            assert!(matches!(text.parse::<Reference>(), Err(Invalid::Checksum(_))), "{text}");
         }
         for text in ["", "--upload-pack=x", "ext::sh -c x", "ftp://a/b", "file://relative", "a b", "?"] {
             assert!(matches!(text.parse::<Reference>(), Err(Invalid::Shape(_))), "{text}");

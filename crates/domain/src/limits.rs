@@ -189,7 +189,7 @@ limits! {
     git_requests_per_hour = 75;
     /// Life of an uploaded source's URLs.
     source_seconds = 3_600;
-    /// Disk that must stay free before writes are refused.
+    /// Disk that must be free for a push, a build or an upload to begin.
     disk_reserve_bytes = 67_108_864;
 }
 

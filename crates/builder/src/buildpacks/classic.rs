@@ -2,8 +2,9 @@
 //! (Dev Center: buildpack-api).
 //!
 //! They work directly in `/app`, which is `BUILD_DIR` and `HOME` alike, and see config vars as files in `ENV_DIR` only.
-//! A Git or tarball buildpack is fetched anew for every build; one from the machine is mounted by the runtime at
-//! `/build/buildpacks/<position>`. What they make is part of the app's own layer.
+//! A Git or tarball buildpack is fetched anew for every build ([`fetch`]); one from the machine is mounted by the runtime. What they make is part of the app's own layer.
+
+mod fetch;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,7 +20,6 @@ use crate::{
     build::{Build, Outcome},
     command::{self, Command},
     error::{Error, Result},
-    source::Source,
 };
 
 /// Variables that a buildpack's `export` must not change for the next one: they say where that one is.
@@ -54,7 +54,7 @@ impl Classic {
 
     /// Fetches it and asks whether it takes the app.
     pub(crate) fn detect(&self, build: &mut Build<'_>) -> Result<Detected> {
-        let folder = self.fetch(build)?;
+        let folder = fetch::fetch(build, self.position, &self.reference)?;
         for script in ["bin/detect", "bin/compile"] {
             if !command::is_executable(&folder.join(script)) {
                 return Err(Error::explained(
@@ -84,71 +84,6 @@ impl Classic {
         let answer = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
         let name = answer.lines().next().filter(|name| !name.is_empty()).unwrap_or("Other").to_owned();
         Ok(Detected { folder, name, shown: self.shown.clone() })
-    }
-
-    fn fetch(&self, build: &mut Build<'_>) -> Result<PathBuf> {
-        let folder = build.roots.build.join("classic").join(self.position.to_string());
-        match &self.reference {
-            Reference::Path(_) => Ok(build.roots.build.join("buildpacks").join(self.position.to_string())),
-            Reference::Git { url, revision } => {
-                fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-                let git = |arguments: &[&str]| {
-                    Command::new("git", &folder, &build.environment)
-                        .with("GIT_TERMINAL_PROMPT", "0")
-                        .with("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
-                        .arguments(["-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main"])
-                        .arguments(arguments.iter().copied())
-                };
-                let revision = revision.as_deref().unwrap_or("HEAD");
-                let commands = [
-                    git(&["init", "--quiet"]),
-                    git(&["fetch", "--quiet", "--depth", "1", "--", url, revision]),
-                    git(&["checkout", "--quiet", "FETCH_HEAD"]),
-                    git(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1"]),
-                ];
-                for command in commands {
-                    if !build.run(command)?.status.success() {
-                        return Err(self.unfetched());
-                    }
-                }
-                Ok(folder)
-            }
-            Reference::Tarball(url) => {
-                let archive = build.roots.build.join(format!("classic-{}.tgz", self.position));
-                let curl = build.command("curl").arguments([
-                    "--fail",
-                    "--silent",
-                    "--show-error",
-                    "--location",
-                    "--retry",
-                    "2",
-                    "--proto",
-                    "=http,https",
-                    "--max-filesize",
-                    "268435456",
-                    "--output",
-                ]);
-                let ended = build.run(curl.arguments([archive.as_os_str(), OsStr::new("--"), OsStr::new(url)]))?;
-                if !ended.status.success() {
-                    return Err(self.unfetched());
-                }
-                Source::read_whole(&archive)?.unpack(&folder, build.spec.limits.source_bytes)?;
-                Ok(folder)
-            }
-            Reference::BuiltIn(_) => Err(self.unfetched()),
-        }
-    }
-
-    fn unfetched(&self) -> Error {
-        Error::explained(
-            format!("Failed to fetch the buildpack {}.", self.shown),
-            vec![
-            String::new(),
-            "Check that the URL is right and can be read without a password, and that the branch, tag or commit after"
-                .to_owned(),
-            "the # exists; change it with \"heroku buildpacks:set\".".to_owned(),
-        ],
-        )
     }
 }
 

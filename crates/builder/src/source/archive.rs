@@ -67,7 +67,7 @@ pub(crate) fn each(
 pub(crate) fn damaged(archive: &Path, source: &io::Error) -> Error {
     let name = archive.file_name().unwrap_or_default().to_string_lossy();
     Error::explained(
-        format!("The source archive cannot be read: {source}."),
+        format!("The archive cannot be read: {source}."),
         vec![String::new(), format!("It must be a tar or a gzipped tar ({name}). Make it again and push again.")],
     )
 }
@@ -90,7 +90,7 @@ fn member<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<Result<Option<Member
     let raw = entry.path_bytes().into_owned();
     let shown = String::from_utf8_lossy(&raw).into_owned();
     let Some(path) = safe(Path::new(std::ffi::OsStr::from_bytes(&raw))) else {
-        return Ok(Err(unsafe_member(&shown, "its path leaves the root of the app")));
+        return Ok(Err(unsafe_member(&shown, "its path leaves the root")));
     };
     let header = entry.header();
     let target = || -> io::Result<Vec<u8>> { Ok(entry.link_name_bytes().unwrap_or_default().into_owned()) };
@@ -100,7 +100,7 @@ fn member<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<Result<Option<Member
         tar::EntryType::Symlink => Kind::Link(target()?),
         tar::EntryType::Link => match safe(Path::new(std::ffi::OsStr::from_bytes(&target()?))) {
             Some(path) => Kind::HardLink(path),
-            None => return Ok(Err(unsafe_member(&shown, "it is a link to outside the root of the app"))),
+            None => return Ok(Err(unsafe_member(&shown, "it is a link to outside the root"))),
         },
         tar::EntryType::XGlobalHeader => return Ok(Ok(None)),
         _ => return Ok(Err(unsafe_member(&shown, "it is neither a file, a folder nor a link"))),
@@ -127,8 +127,8 @@ fn safe(path: &Path) -> Option<PathBuf> {
 
 fn unsafe_member(path: &str, why: &str) -> Error {
     Error::explained(
-        format!("The source archive holds \"{path}\", which cannot be unpacked: {why}."),
-        vec![String::new(), "Make the archive from the app's own files only.".to_owned()],
+        format!("The archive holds \"{path}\", which cannot be unpacked: {why}."),
+        vec![String::new(), "Make it again from ordinary files only.".to_owned()],
     )
 }
 

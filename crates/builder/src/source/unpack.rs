@@ -85,7 +85,7 @@ impl Target<'_> {
                 let real = fs::symlink_metadata(&from).is_ok_and(|metadata| metadata.is_file());
                 if !real || to.parent().is_some_and(|parent| !self.is_real(parent)) {
                     return Err(Error::explained(
-                        format!("The source archive's link \"{}\" points at nothing.", relative.display()),
+                        format!("The archive's link \"{}\" points at nothing.", relative.display()),
                         Vec::new(),
                     ));
                 }

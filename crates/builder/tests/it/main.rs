@@ -3,9 +3,11 @@
 mod bench;
 mod classic;
 mod examples;
+mod go;
 mod nodejs;
 mod plain;
 mod python;
 mod rust;
 mod site;
+mod tarball;
 mod workbench;

@@ -78,7 +78,7 @@ fn unauthorized() -> Response {
     response
 }
 
-fn refused(error: &ops::Error) -> Response {
+pub(super) fn refused(error: &ops::Error) -> Response {
     if error.is_ours() {
         tracing::error!(error = %chain(error), "git over HTTP failed");
     }

@@ -185,6 +185,9 @@ async fn info_refs(
     let Some(service) = wanted.service.as_deref().and_then(Service::parse) else {
         return text(StatusCode::FORBIDDEN, "This server speaks git's smart HTTP protocol alone. Use a newer git.\n");
     };
+    if let (Service::Receive, Err(error)) = (service, crate::ops::room::check(&context)) {
+        return access::refused(&error);
+    }
     let protocol = protocol(&headers);
     let mut advertised = Vec::new();
     // A client of protocol 2 expects no such line before the capabilities (git's http-backend does the same).

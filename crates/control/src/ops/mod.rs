@@ -22,6 +22,7 @@ pub mod output;
 pub mod regions;
 pub mod release_phase;
 pub mod releases;
+pub mod room;
 pub mod slugs;
 pub mod sni_endpoints;
 pub mod sources;

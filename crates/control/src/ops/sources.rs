@@ -83,6 +83,7 @@ pub(super) fn sweep(context: &Context) {
 /// When the ticket is not good, the upload too large or broken off, or the disk fails.
 pub async fn put(context: &Context, ticket: &str, mut body: BodyDataStream) -> Result<()> {
     let id = granted(context, PUT, ticket)?;
+    super::room::check(context)?;
     let most = context.limits().source_bytes;
     let path = path(context, id);
     // Removed by being dropped: a client that goes away drops all of this.

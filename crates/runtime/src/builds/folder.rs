@@ -122,7 +122,7 @@ impl Folder {
                     let found = local_buildpack(Path::new(path), &self.host.options.data);
                     self.buildpacks.extend(found.map(|path| (path, format!("/build/buildpacks/{number}").into())));
                 }
-                Reference::Git { .. } | Reference::Tarball(_) => self.foreign = true,
+                Reference::Git { .. } | Reference::Tarball { .. } => self.foreign = true,
                 Reference::BuiltIn(_) => {}
             }
         }

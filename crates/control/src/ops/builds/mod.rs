@@ -247,6 +247,7 @@ pub async fn create(context: &Context, account: &Account, app: &App, new: New) -
         reference(&text)?;
         buildpacks.push(text);
     }
+    super::room::check(context)?;
     let mut build = fresh(context, BuildId::random(), app, account, blob.url);
     build.source_checksum = blob.checksum;
     build.source_version = blob.version.filter(|version| !version.is_empty());
