@@ -14,8 +14,8 @@ use std::{
 use dozen_domain::{
     config::{Secret, Vars},
     limits::{self, Limits},
+    network::Prefix,
 };
-use dozen_runtime::network::Prefix;
 
 /// One variable of the platform's own configuration.
 #[derive(Debug)]
@@ -79,6 +79,18 @@ pub(crate) const VARIABLES: &[Variable] = &[
         default: "none",
         doc: "Private networks that dynos and builds may reach, as prefixes with commas between: `10.1.0.0/16`. All \
               other private, link-local and loopback destinations are dropped, the machine's name servers excepted.",
+    },
+    Variable {
+        name: "DOZEN_FETCH_ALLOW_NETWORKS",
+        default: "none",
+        doc: "Private networks from which the platform itself may fetch what users give it an address of (a build's \
+              `source_blob`), written the same way. All other addresses that are not the internet's are refused.",
+    },
+    Variable {
+        name: "DOZEN_BUILDPACK_DIRS",
+        default: "none",
+        doc: "Directories of this machine, with commas between. A buildpack may be given as the path of a folder below \
+              one of them; other paths are refused, because builds of every account could read what is there.",
     },
     Variable {
         name: "DOZEN_RUST_SYSROOT",
@@ -171,6 +183,10 @@ pub(crate) struct Config {
     pub(crate) build_env: Vars,
     /// `DOZEN_DYNO_ALLOW_NETWORKS`
     pub(crate) dyno_allow_networks: Vec<Prefix>,
+    /// `DOZEN_FETCH_ALLOW_NETWORKS`
+    pub(crate) fetch_allow_networks: Vec<Prefix>,
+    /// `DOZEN_BUILDPACK_DIRS`, absolute.
+    pub(crate) buildpack_dirs: Vec<PathBuf>,
     /// `DOZEN_RUST_SYSROOT`
     pub(crate) rust_sysroot: Option<PathBuf>,
     /// `DOZEN_GO_ROOT`
@@ -281,7 +297,9 @@ impl Config {
             admin_email: text("DOZEN_ADMIN_EMAIL").map(str::to_owned),
             api_key: text("DOZEN_API_KEY").map(Secret::new),
             build_env,
-            dyno_allow_networks: networks(list("DOZEN_DYNO_ALLOW_NETWORKS"))?,
+            dyno_allow_networks: networks("DOZEN_DYNO_ALLOW_NETWORKS", list("DOZEN_DYNO_ALLOW_NETWORKS"))?,
+            fetch_allow_networks: networks("DOZEN_FETCH_ALLOW_NETWORKS", list("DOZEN_FETCH_ALLOW_NETWORKS"))?,
+            buildpack_dirs: directories("DOZEN_BUILDPACK_DIRS", list("DOZEN_BUILDPACK_DIRS"))?,
             rust_sysroot: path("DOZEN_RUST_SYSROOT"),
             go_root: path("DOZEN_GO_ROOT"),
             heroku_cli: path("DOZEN_HEROKU_CLI"),
@@ -305,10 +323,18 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-fn networks(networks: Vec<String>) -> Result<Vec<Prefix>, Error> {
+fn directories(name: &'static str, directories: Vec<String>) -> Result<Vec<PathBuf>, Error> {
+    let absolute = directories.into_iter().map(|directory| match PathBuf::from(&directory) {
+        path if path.is_absolute() => Ok(path),
+        _ => Err(Error::Invalid { name, value: directory, problem: "not an absolute path, such as /srv/buildpacks" }),
+    });
+    absolute.collect()
+}
+
+fn networks(name: &'static str, networks: Vec<String>) -> Result<Vec<Prefix>, Error> {
     let parsed = networks.into_iter().map(|network| {
         let problem = "not a network such as 10.1.0.0/16";
-        network.parse().map_err(|_| Error::Invalid { name: "DOZEN_DYNO_ALLOW_NETWORKS", value: network, problem })
+        network.parse().map_err(|_| Error::Invalid { name, value: network, problem })
     });
     parsed.collect()
 }
@@ -399,6 +425,8 @@ mod tests {
             ("DATABASE_URL", "postgres://u:secret@h/db"),
             ("DOZEN_APPS_DOMAIN", "http://x"),
             ("DOZEN_DYNO_ALLOW_NETWORKS", "10.0.0.0/33"),
+            ("DOZEN_FETCH_ALLOW_NETWORKS", "localhost"),
+            ("DOZEN_BUILDPACK_DIRS", "buildpacks"),
             ("DOZEN_LOG", "loud"),
         ] {
             let error = read(&[("HOME", "/home/ann"), (name, value)]).expect_err(name).to_string();

@@ -92,6 +92,8 @@ pub(super) async fn control(
         admin_api_key: config.api_key.clone(),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         build_env: config.build_env.clone(),
+        fetch_allow_networks: config.fetch_allow_networks.clone(),
+        buildpack_dirs: config.buildpack_dirs.clone(),
         certificates: certificates(config),
         hook: vec![executable.to_string_lossy().into_owned(), "git-hook".to_owned()],
     };
@@ -128,6 +130,7 @@ pub(crate) async fn machine(config: &Config, executable: PathBuf, logs: Sender) 
         logs,
         root: rustix::process::geteuid().is_root(),
         allow_networks: config.dyno_allow_networks.clone(),
+        buildpack_dirs: config.buildpack_dirs.clone(),
         toolchains: toolchains.into_iter().flatten().collect(),
         ca_bundle: Some(PathBuf::from(CA_BUNDLE)).filter(|path| path.exists()),
     };

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use dozen_testkit::{App, LONG, wait_for};
+use dozen_testkit::{App, LONG, wait_for, wait_until};
 use serde_json::json;
 
 use crate::platform;
@@ -64,4 +64,58 @@ fn a_failing_build_tells_what_failed_and_releases_nothing() {
     assert!(!deployed, "{releases}");
     let (_, builds) = platform.api("GET", "/apps/failing/builds", None);
     assert_eq!(builds[0]["status"], "failed", "{builds}");
+}
+
+/// Sends a file with curl to an address that carries its own secret.
+fn put(file: &std::path::Path, url: &str) -> std::process::Output {
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail-with-body", "-X", "PUT", "-H", "Content-Type:", "--data-binary"]);
+    curl.arg(format!("@{}", file.display())).arg(url).output().expect("curl")
+}
+
+#[test]
+fn a_slug_made_by_hand_is_released_and_goes_on_to_another_app() {
+    let platform = platform().start();
+    let api = |method: &str, path: &str, body: serde_json::Value, status: u16| {
+        let (answered, json) = platform.api(method, path, (!body.is_null()).then_some(&body));
+        assert_eq!(answered, status, "{method} {path}: {json}");
+        json
+    };
+    let folder = platform.scratch("slug");
+    std::fs::create_dir_all(folder.join("app")).expect("a directory");
+    std::fs::write(folder.join("app/server.py"), App::SERVER).expect("a file");
+    let archive = folder.join("slug.tgz");
+    let tar = Command::new("tar").current_dir(&folder).args(["-czf", "slug.tgz", "./app"]).status().expect("tar");
+    assert!(tar.success());
+
+    let new = json!({"process_types": {"web": "python3 server.py"}, "commit": "0123456789abcdef"});
+    api("POST", "/apps", json!({"name": "by-hand"}), 201);
+    let slug = api("POST", "/apps/by-hand/slugs", new.clone(), 201);
+    assert_eq!(slug["blob"]["method"], "PUT");
+    let url = |slug: &serde_json::Value| slug["blob"]["url"].as_str().expect("a URL").to_owned();
+    let refused = put(&folder.join("app/server.py"), &url(&slug));
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(!refused.status.success() && said.contains("not a whole gzipped tar"), "{refused:?}");
+    let release = json!({"slug": slug["id"]});
+    let refused = api("POST", "/apps/by-hand/releases", release.clone(), 422);
+    assert!(refused["message"].as_str().is_some_and(|text| text.contains("no blob yet")), "{refused}");
+    assert!(put(&archive, &url(&slug)).status.success());
+    api("POST", "/apps/by-hand/releases", release, 201);
+    wait_until("an answer", LONG, || platform.http("by-hand.localhost", "/").status == 200);
+
+    // A pushed app's slug runs as another app.
+    let pushed = App::plain(&platform, "pushed");
+    let _output = pushed.push();
+    let release = api("GET", "/apps/pushed/releases/current", json!(null), 200);
+    let path = format!("/apps/pushed/slugs/{}", release["slug"]["id"].as_str().expect("a slug"));
+    let slug = api("GET", &path, json!(null), 200);
+    let had = folder.join("had.tgz");
+    let got = Command::new("curl").args(["-sS", "-f", "-o"]).arg(&had).arg(url(&slug)).status().expect("curl");
+    assert!(got.success());
+    let copy = json!({"process_types": slug["process_types"], "commit": slug["commit"]});
+    api("POST", "/apps", json!({"name": "copied"}), 201);
+    let copy = api("POST", "/apps/copied/slugs", copy, 201);
+    assert!(put(&had, &url(&copy)).status.success());
+    api("POST", "/apps/copied/releases", json!({"slug": copy["id"]}), 201);
+    wait_until("an answer", LONG, || platform.http("copied.localhost", "/").status == 200);
 }

@@ -76,10 +76,12 @@ fn the_release_phase_example_runs_its_release_command_first() {
 
 #[test]
 fn the_classic_buildpack_example_is_built_by_its_own_buildpack() {
-    let platform = platform().start();
-    let app = App::of_example(&platform, "classic", "classic-buildpack/app");
     let buildpack = dozen_testkit::example("classic-buildpack/buildpack");
     let buildpack = buildpack.canonicalize().expect("a folder");
+    let listed = buildpack.parent().expect("a folder").display().to_string();
+    let platform = platform().variable("DOZEN_BUILDPACK_DIRS", &listed).start();
+    let app = App::of_example(&platform, "classic", "classic-buildpack/app");
+    drop(app.try_heroku(&["buildpacks:set", "file:///etc"]).failure().says("DOZEN_BUILDPACK_DIRS"));
     drop(app.heroku(&["buildpacks:set", &format!("file://{}", buildpack.display())]));
     let _pushed = app.push();
 }

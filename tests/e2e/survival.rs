@@ -1,5 +1,7 @@
 //! `kill -9` of any role or of the parent: no dyno stops, and the platform comes back and knows them all.
 
+use std::process::{Command, Stdio};
+
 use dozen_testkit::{App, LONG, wait_until};
 
 use crate::platform;
@@ -53,5 +55,32 @@ fn what_is_wanted_starts_again_when_nothing_runs_any_more() {
     drop(platform.dozen(&["stop", "--with-dynos"]).success());
     assert!(platform.shims().is_empty());
     platform.start_server();
+    let _answer = app.wait_for_answer();
+}
+
+#[test]
+fn a_push_whose_release_command_outlives_control_is_released_once() {
+    let platform = platform().start();
+    let app = App::plain(&platform, "outliving");
+    // It ends while control is away or just back, and so that its shim is gone soon after.
+    app.write("Procfile", "web: python3 server.py\nrelease: echo begun; sleep 2; echo migrated\n");
+    app.commit("with a release command");
+    let current = || platform.api("GET", "/apps/outliving/releases/current", None).1;
+    let mut push = platform.client_command("git", app.directory());
+    push.args(["push", "heroku", "main"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let pushing = push.spawn().expect("git");
+    wait_until("the release command", LONG, || app.log().contains("begun"));
+    platform.kill_role("control");
+    let broken = pushing.wait_with_output().expect("git");
+    let said = String::from_utf8_lossy(&broken.stderr).into_owned();
+    assert!(!broken.status.success() && said.contains("not released twice"), "{said}");
+    wait_until("the release's end", LONG, || current()["version"] == 3);
+    let url = current()["output_stream_url"].as_str().expect("an address").to_owned();
+    let output = Command::new("curl").args(["-sS", "-f", &url]).output().expect("curl");
+    assert!(output.stdout.starts_with(b"begun\n"), "{output:?}");
+    drop(app.try_push().success().says("is built already and what v3 runs"));
+    drop(app.try_push().success().says("Everything up-to-date"));
+    let (_, releases) = platform.api("GET", "/apps/outliving/releases", None);
+    assert_eq!(releases.as_array().map(Vec::len), Some(3), "{releases}");
     let _answer = app.wait_for_answer();
 }

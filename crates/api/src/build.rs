@@ -2,7 +2,7 @@
 
 pub mod memory;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use dozen_domain::{
@@ -67,6 +67,9 @@ pub enum Error {
     /// A limit was hit; the text names it.
     #[error("{0}")]
     Limit(String),
+    /// An archive holds no slug; the text says why.
+    #[error("{0}")]
+    Archive(String),
     /// The platform is at fault.
     #[error("{operation}")]
     Platform {
@@ -83,6 +86,14 @@ pub enum Error {
 pub trait Builds: Send + Sync + 'static {
     /// Builds. Output is written as it comes; dropping the future ends the build and everything it started.
     async fn build(&self, spec: Spec, output: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<Built, Error>;
+
+    /// Makes an image of a slug that was made elsewhere: `archive` is a gzipped tar with everything below `./app`, and is
+    /// looked at as from an enemy. It is not removed. `result` is what its maker says about it; it names no layers.
+    async fn import(&self, app: AppId, archive: &Path, result: BuildResult) -> Result<Built, Error>;
+
+    /// Writes an app's image as such an archive, in place of what `archive` holds. Its launch environment goes along as
+    /// a script of `.profile.d`.
+    async fn export(&self, app: AppId, image: &Digest, archive: &Path) -> Result<(), Error>;
 
     /// Throws an app's build caches away.
     async fn purge_cache(&self, app: AppId) -> Result<(), Error>;

@@ -23,6 +23,7 @@ use dozen_api::{build::Builds, clock::SystemClock, engine::Engine, logs};
 use dozen_domain::{
     config::{Secret, Vars},
     limits::Limits,
+    network::Prefix,
 };
 
 pub use state::Context;
@@ -58,6 +59,10 @@ pub struct Options {
     pub hostname: String,
     /// The operator's variables that builds get (`DOZEN_BUILD_ENV`).
     pub build_env: Vars,
+    /// Private networks from which sources may be fetched (`DOZEN_FETCH_ALLOW_NETWORKS`).
+    pub fetch_allow_networks: Vec<Prefix>,
+    /// Where folders may be that are buildpacks (`DOZEN_BUILDPACK_DIRS`).
+    pub buildpack_dirs: Vec<PathBuf>,
     /// What the certificates are for.
     pub certificates: tls::Names,
     /// Command of git's pre-receive hook, a program that calls [`hook::main`]: this executable and `git-hook`.

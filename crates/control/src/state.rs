@@ -14,11 +14,12 @@ use dozen_domain::{
     config::{Secret, Vars},
     ids::AppId,
     limits::Limits,
+    network::Prefix,
 };
 
 use crate::{
     Error, Options,
-    auth::{keys::Keys, rate::Rates},
+    auth::{failures::Failures, keys::Keys, rate::Rates},
     git, ops,
     reconcile::Nudge,
     store::Store,
@@ -50,6 +51,10 @@ pub struct Settings {
     pub hostname: String,
     /// The operator's variables that builds get.
     pub build_env: Vars,
+    /// Private networks from which sources may be fetched.
+    pub fetch_allow_networks: Vec<Prefix>,
+    /// Where folders may be that are buildpacks.
+    pub buildpack_dirs: Vec<PathBuf>,
     /// All limits.
     pub limits: Limits,
     /// What the certificates are for.
@@ -82,6 +87,8 @@ impl Settings {
             admin_api_key: options.admin_api_key,
             hostname: options.hostname,
             build_env: options.build_env,
+            fetch_allow_networks: options.fetch_allow_networks,
+            buildpack_dirs: options.buildpack_dirs,
             limits: options.limits,
             certificates: options.certificates,
             hook: options.hook,
@@ -103,6 +110,8 @@ impl Settings {
             admin_api_key: None,
             hostname: "localhost".to_owned(),
             build_env: BTreeMap::new(),
+            fetch_allow_networks: Vec::new(),
+            buildpack_dirs: Vec::new(),
             limits: Limits::default(),
             certificates: tls::Names { apps_domain: "localhost".to_owned(), ..tls::Names::default() },
             hook: Vec::new(),
@@ -128,6 +137,8 @@ pub struct Shared {
     pub settings: Settings,
     /// Calls left, by account.
     pub rates: Rates,
+    /// Wrong credentials, by address.
+    pub failures: Failures,
     /// To the reconcilers.
     pub nudge: Nudge,
     /// Output of builds and release commands.
@@ -171,6 +182,7 @@ impl Context {
             .map_err(|source| Error::Io { operation: "open the keys in the data directory".to_owned(), source })?;
         let store = Store::open(&settings.data_dir, settings.database_url.as_deref()).await?;
         let rates = Rates::new(settings.limits.api_calls_per_hour);
+        let failures = Failures::new(&settings.limits);
         let building = ops::builds::Building::new(settings.limits.builds_concurrent);
         let context = Self(Arc::new(Shared {
             store,
@@ -181,6 +193,7 @@ impl Context {
             clock,
             settings,
             rates,
+            failures,
             nudge,
             outputs: ops::output::Outputs::default(),
             building,

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod image;
 pub mod limits;
 pub mod name;
+pub mod network;
 pub mod plan;
 pub mod procfile;
 pub mod release;

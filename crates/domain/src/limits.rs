@@ -110,6 +110,10 @@ limits! {
     push_bytes = 1_073_741_824;
     /// Successful releases whose slugs are kept.
     slugs_kept_releases = 50;
+    /// Slugs that were created through the API and never released are removed after this.
+    slug_unreleased_seconds = 604_800;
+    /// Life of the URLs at which a slug's archive is put and had.
+    slug_url_seconds = 3_600;
 
     /// Time for connecting to a dyno (H19).
     router_connect_ms = 5_000;
@@ -175,6 +179,12 @@ limits! {
 
     /// API calls per account and hour.
     api_calls_per_hour = 4_500;
+    /// Wrong credentials from one address (of IPv6: one /64) within an hour before more are answered 429.
+    auth_failures_per_address = 300;
+    /// Wrong passwords for one e-mail from one address within an hour before more are answered 429.
+    login_failures_per_account = 20;
+    /// Addresses and e-mails whose wrong credentials are counted at once.
+    auth_failure_addresses = 10_000;
     /// Largest request body of the API.
     api_body_bytes = 1_048_576;
     /// Config vars of one app, keys and values together.

@@ -52,6 +52,7 @@ struct Inner {
     hold_boot: bool,
     hold_one_offs: bool,
     fail_starts: Option<String>,
+    lose_output: bool,
     answers: Vec<(String, Exit, Vec<u8>)>,
     web_address: Option<SocketAddr>,
     one_offs: Vec<OneOff>,
@@ -117,6 +118,11 @@ impl Memory {
     /// From now on starts fail for this reason (`None`: they succeed again).
     pub fn fail_starts(&self, reason: Option<&str>) {
         self.inner().fail_starts = reason.map(str::to_owned);
+    }
+
+    /// Whether output cannot be had, as when a shim is gone already; how dynos end is known all the same.
+    pub fn lose_output(&self, lose: bool) {
+        self.inner().lose_output = lose;
     }
 
     /// Where all web dynos are said to listen; otherwise each has a port of its own that nobody listens on.
@@ -391,6 +397,9 @@ impl Engine for Memory {
     }
 
     async fn output(&self, dyno: DynoId) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
+        if self.inner().lose_output {
+            return Err(Error::NoSuchDyno);
+        }
         Ok(reader(self.printed(dyno)?))
     }
 

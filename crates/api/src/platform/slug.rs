@@ -1,4 +1,4 @@
-//! `GET /apps/{app}/slugs/{slug}`.
+//! `/apps/{app}/slugs`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,11 +9,11 @@ use super::Named;
 /// A slug.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slug {
-    /// Where its image is.
+    /// Where its archive is, or is to be put.
     pub blob: Blob,
     /// What the buildpacks call themselves.
     pub buildpack_provided_description: Option<String>,
-    /// `SHA256:…` of the image's manifest.
+    /// `SHA256:…` of the archive, for a slug that came as one.
     pub checksum: Option<String>,
     /// Commit of the source.
     pub commit: Option<String>,
@@ -35,10 +35,10 @@ pub struct Slug {
     pub updated_at: String,
 }
 
-/// A pointer to an image.
+/// A pointer to an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
-    /// `GET`.
+    /// `GET`, or `PUT` while there is none.
     pub method: String,
     /// Its address.
     pub url: String,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
@@ -33,9 +34,15 @@ impl Requests {
 }
 
 /// Finds out who asks for which app, or answers why not. `counts`: the request is the first of a push or fetch.
-pub(super) async fn check(context: &Context, name: &str, headers: &HeaderMap, counts: bool) -> Result<Push, Response> {
+pub(super) async fn check(
+    context: &Context,
+    name: &str,
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+    counts: bool,
+) -> Result<Push, Response> {
     let Some(token) = password(headers) else { return Err(unauthorized()) };
-    let account = match ops::accounts::by_token(context, &Token::presented(token)).await {
+    let account = match ops::accounts::by_token_from(context, &Token::presented(token), peer).await {
         Ok((authorization, account)) if ops::authorizations::permits_code(&authorization) => account,
         Ok(_) => return Err(refused(&ops::Error::Forbidden("Your token's scope does not permit git.".to_owned()))),
         Err(ops::Error::Unauthorized(_)) => return Err(unauthorized()),

@@ -29,7 +29,7 @@ use dozen_domain::ids::{AccountId, AppId};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 
 use self::process::Run;
-use crate::{Context, reconcile::driver::chain};
+use crate::{Context, http::conventions, reconcile::driver::chain};
 
 /// Why git could not do its part.
 #[derive(Debug, thiserror::Error)]
@@ -176,9 +176,11 @@ async fn info_refs(
     State(context): State<Context>,
     Path(name): Path<String>,
     Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
+    request: Request<Body>,
 ) -> Response {
-    let push = match access::check(&context, &name, &headers, true).await {
+    let headers = request.headers();
+    let peer = conventions::peer(request.extensions());
+    let push = match access::check(&context, &name, headers, peer, true).await {
         Ok(push) => push,
         Err(refused) => return refused,
     };
@@ -188,7 +190,7 @@ async fn info_refs(
     if let (Service::Receive, Err(error)) = (service, crate::ops::room::check(&context)) {
         return access::refused(&error);
     }
-    let protocol = protocol(&headers);
+    let protocol = protocol(headers);
     let mut advertised = Vec::new();
     // A client of protocol 2 expects no such line before the capabilities (git's http-backend does the same).
     if !(service == Service::Upload && protocol.is_some_and(|protocol| protocol.contains("version=2"))) {
@@ -237,10 +239,11 @@ async fn upload(State(context): State<Context>, Path(name): Path<String>, reques
 }
 
 async fn serve(context: Context, name: &str, service: Service, request: Request<Body>) -> Response {
-    let push = match access::check(&context, name, request.headers(), false).await {
-        Ok(push) => push,
-        Err(refused) => return refused,
-    };
+    let push =
+        match access::check(&context, name, request.headers(), conventions::peer(request.extensions()), false).await {
+            Ok(push) => push,
+            Err(refused) => return refused,
+        };
     let (parts, sent) = request.into_parts();
     let expected = format!("application/x-{}-request", service.name());
     if parts.headers.get(header::CONTENT_TYPE).is_none_or(|is| is.as_bytes() != expected.as_bytes()) {

@@ -41,7 +41,9 @@ enum Error {
     NotOurs,
     #[error("The platform is not there to take the push. Try again in a moment. ({0})")]
     Away(#[source] io::Error),
-    #[error("The platform was interrupted during this push. Push again.")]
+    #[error(
+        "The platform was interrupted during this push. Push again; what was released already is not released twice."
+    )]
     Interrupted,
     #[error("{0}")]
     Io(#[from] io::Error),

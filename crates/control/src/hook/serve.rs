@@ -186,6 +186,14 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
         .await?;
         return hook.done(false).await;
     };
+    match builds::released(context, app.id, &commit).await {
+        Ok(None) => {}
+        Ok(Some(release)) => {
+            drop(turn);
+            return again(context, hook, &app, &commit, release).await;
+        }
+        Err(error) => return apologise(hook, &error).await,
+    }
     let id = BuildId::random();
     let path = builds::scratch(context, id, ".tar");
     // Every file takes up to two blocks more in a tar than its own bytes.
@@ -233,6 +241,21 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
             hook.done(false).await
         }
     }
+}
+
+/// Takes a commit that was built before: it is what the app runs, or is about to.
+async fn again(context: &Context, hook: &mut Hook, app: &App, commit: &str, release: Release) -> io::Result<()> {
+    let (short, version) = (commit.get(..8).unwrap_or(commit), release.version);
+    let url = ops::apps::web_url(context, &app.name);
+    hook.say(format!(
+        "-----> Commit {short} is built already and what {version} runs: nothing to do.\n       \
+         To build it again, push a new commit (git commit --allow-empty).\n       {url} deployed to Dozen\n\n"
+    ))
+    .await?;
+    if release.status == dozen_domain::release::Status::Pending {
+        release_phase(context, hook, &release).await?;
+    }
+    hook.done(true).await
 }
 
 /// Has the hook write the source; nothing when it could not, which the pusher has been told.

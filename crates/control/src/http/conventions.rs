@@ -1,5 +1,7 @@
 //! What holds for every request: request ids, credentials, rate limit, conditional answers.
 
+use std::net::IpAddr;
+
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -8,12 +10,13 @@ use axum::{
 };
 use data_encoding::BASE64;
 use dozen_domain::config::Secret;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use uuid::Uuid;
 
 use super::member::Caller;
 use crate::{
     auth::token::Token,
+    listen::Via,
     ops::{self, Error},
     state::Context,
 };
@@ -82,6 +85,10 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let (scheme, value) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let value = value.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
+        // What the official client sends when it has none.
+        if value == "undefined" {
+            return None;
+        }
         return Some(Credentials::Token(Token::presented(value)));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -95,27 +102,34 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
 /// The account that some headers speak for: a token as `Bearer` or as the password of `Basic`, under any user name.
 ///
 /// # Errors
-/// [`Error::Unauthorized`] when there is none, or the database fails.
-pub async fn identify(context: &Context, headers: &HeaderMap) -> Result<Caller, Error> {
+/// [`Error::Unauthorized`] when there is none, [`Error::TooManyFailures`] when that was so too often at this address, or
+/// when the database fails.
+pub async fn identify(context: &Context, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, Error> {
     let token = match credentials(headers) {
         Some(Credentials::Token(token)) => token,
         Some(Credentials::Password(_, password)) => Token::presented(password.expose()),
         None => return Err(Error::Unauthorized("There were no credentials in your `Authorization` header.")),
     };
-    let (authorization, account) = ops::accounts::by_token(context, &token).await?;
+    let (authorization, account) = ops::accounts::by_token_from(context, &token, peer).await?;
     Ok(Caller { account, authorization: Some(authorization) })
 }
 
+/// The address that a request comes from.
+pub fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Via>().map(|via| via.peer.ip())
+}
+
 async fn caller(context: &Context, request: &Parts) -> Result<Caller, Error> {
+    let peer = peer(&request.extensions);
     // Passwords are slow to check, on purpose. They open only the way to a token.
     let login = request.method == Method::POST && request.uri.path() == "/oauth/authorizations";
     if let (true, Some(Credentials::Password(email, password))) = (login, credentials(&request.headers))
         && !email.is_empty()
     {
-        let account = ops::accounts::by_password(context, &email, password).await?;
+        let account = ops::accounts::by_password(context, &email, password, peer).await?;
         return Ok(Caller { account, authorization: None });
     }
-    let caller = identify(context, &request.headers).await?;
+    let caller = identify(context, &request.headers, peer).await?;
     let scopes = caller.authorization.iter().flat_map(|authorization| &authorization.scope);
     if scopes.into_iter().any(|scope| permits(scope, &request.method, request.uri.path())) {
         Ok(caller)

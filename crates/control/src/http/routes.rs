@@ -83,6 +83,7 @@ routes! {
         GET    "/apps/{app}/builds" => builds::list;
         GET    "/apps/{app}/builds/{build}" => builds::info;
         DELETE "/apps/{app}/build-cache" => builds::purge_cache;
+        POST   "/apps/{app}/slugs" => slugs::create;
         GET    "/apps/{app}/slugs/{slug}" => slugs::info;
         GET    "/apps/{app}/config-vars" => config_vars::info;
         PATCH  "/apps/{app}/config-vars" => config_vars::update;
@@ -137,6 +138,8 @@ routes! {
         GET    "/logs/stream" => log_sessions::stream;
         PUT    "/sources/{source}" => sources::put;
         GET    "/sources/{source}" => sources::get;
+        PUT    "/slugs/{slug}" => slugs::put;
+        GET    "/slugs/{slug}" => slugs::get;
         GET    "/streams/{kind}/{app}/{id}/{tag}" => streams::follow;
     }
 

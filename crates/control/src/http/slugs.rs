@@ -1,16 +1,59 @@
-//! `/apps/{app}/slugs`.
+//! `/apps/{app}/slugs`, and the addresses of their archives, which carry their own secret.
 
-use axum::extract::State;
+use axum::{
+    body::Body,
+    extract::{Query, Request, State},
+    response::{IntoResponse as _, Response},
+};
 use dozen_api::{
     clock::rfc3339_seconds,
     platform::{self, Named},
 };
+use http::{HeaderValue, StatusCode, header};
+use tokio_util::io::ReaderStream;
 
 use super::{
     answer::{Reply, Result},
+    body::Json,
     member::{Identity, Member},
+    sources::Ticket,
 };
-use crate::{ops, state::Context, store::slugs::Slug};
+use crate::{
+    ops::{self, slugs::New},
+    state::Context,
+    store::slugs::Slug,
+};
+
+/// `POST /apps/{app}/slugs`.
+///
+/// # Errors
+/// As [`ops::slugs::create`].
+pub async fn create(State(context): State<Context>, member: Member, Json(new): Json<New>) -> Result {
+    let slug = ops::slugs::create(&context, &member.account, member.app.id, new).await?;
+    Ok(Reply::created(&wire(&context, slug)))
+}
+
+/// `PUT /slugs/{slug}?ticket=…`, without credentials.
+///
+/// # Errors
+/// As [`ops::slugs::put`].
+pub async fn put(State(context): State<Context>, Query(ticket): Query<Ticket>, request: Request) -> Result<StatusCode> {
+    ops::slugs::put(&context, &ticket.ticket, request.into_body().into_data_stream()).await?;
+    Ok(StatusCode::OK)
+}
+
+/// `GET /slugs/{slug}?ticket=…`, without credentials.
+///
+/// # Errors
+/// As [`ops::slugs::get`].
+pub async fn get(State(context): State<Context>, Query(ticket): Query<Ticket>) -> Result<Response> {
+    let (file, size) = ops::slugs::get(&context, &ticket.ticket).await?;
+    let mut response = Body::from_stream(ReaderStream::with_capacity(file, 64 << 10)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    Ok(response)
+}
 
 /// `GET /apps/{app}/slugs/{slug}`.
 ///
@@ -22,9 +65,9 @@ pub async fn info(State(context): State<Context>, member: Member, id: Identity) 
 }
 
 fn wire(context: &Context, slug: Slug) -> platform::slug::Slug {
-    let url = format!("{}/apps/{}/slugs/{}", context.settings.api_url, slug.app, slug.id);
+    let (method, url) = ops::slugs::blob(context, &slug);
     platform::slug::Slug {
-        blob: platform::slug::Blob { method: "GET".to_owned(), url },
+        blob: platform::slug::Blob { method: method.to_owned(), url },
         buildpack_provided_description: slug.buildpack_description,
         checksum: slug.checksum,
         commit: slug.commit,

@@ -37,7 +37,7 @@ pub async fn create_of_app(State(context): State<Context>, Member { account, .. 
 #[derive(Debug, serde::Deserialize)]
 pub struct Ticket {
     #[serde(default)]
-    ticket: String,
+    pub(super) ticket: String,
 }
 
 /// `PUT /sources/{source}?ticket=…`, without credentials.

@@ -1,6 +1,6 @@
 //! Accounts: the first one, further ones, and who is asking.
 
-use std::{fs, path::Path};
+use std::{fs, net::IpAddr, path::Path};
 
 use dozen_api::clock::Micros;
 use dozen_domain::{
@@ -13,6 +13,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use super::{Error, Result};
 use crate::{
     auth::{
+        failures::Attempt,
         keys, password,
         token::{Hash, Token},
     },
@@ -123,11 +124,25 @@ pub async fn by_token(context: &Context, token: &Token) -> Result<(Authorization
     found.ok_or(Error::Unauthorized("Invalid credentials provided."))
 }
 
+/// As [`by_token`], for somebody at an address that may have failed too often. A right token is let in all the same.
+///
+/// # Errors
+/// As [`by_token`]; [`Error::TooManyFailures`] when it would have to be told once too often that it is wrong.
+pub async fn by_token_from(context: &Context, token: &Token, peer: Option<IpAddr>) -> Result<(Authorization, Account)> {
+    match (by_token(context, token).await, peer) {
+        (Err(Error::Unauthorized(why)), Some(peer)) => {
+            context.failures.token(peer, context.now()).map_err(Error::TooManyFailures)?;
+            Err(Error::Unauthorized(why))
+        }
+        (found, _) => found,
+    }
+}
+
 /// The account with this e-mail and password, where one of its tokens may be the password.
 ///
 /// # Errors
-/// When they do not match ([`Error::Unauthorized`]) or the database fails.
-pub async fn by_password(context: &Context, email: &str, password: Secret) -> Result<Account> {
+/// When they do not match ([`Error::Unauthorized`]), the address has tried too often, or the database fails.
+pub async fn by_password(context: &Context, email: &str, password: Secret, peer: Option<IpAddr>) -> Result<Account> {
     const WRONG: Error = Error::Unauthorized("Invalid credentials provided.");
     match by_token(context, &Token::presented(password.expose())).await {
         // A narrower token must not open the way to a wider one.
@@ -141,11 +156,17 @@ pub async fn by_password(context: &Context, email: &str, password: Secret) -> Re
         Err(Error::Unauthorized(_)) => {}
         Err(other) => return Err(other),
     }
+    let attempt = peer.map(|peer| context.failures.password(peer, email, context.now())).transpose();
+    let attempt = attempt.map_err(Error::TooManyFailures)?;
     let account = store::accounts::by_email(&mut *context.store.read().await?, email).await?.ok_or(WRONG)?;
     let stored = account.password.clone().ok_or(WRONG)?;
     let _permit = CHECKS.acquire().await.map_err(|error| Error::platform("check a password", error))?;
     let matches = spawn_blocking(move || password::matches(&stored, password.expose())).await;
-    if matches.map_err(|error| Error::platform("check a password", error))? { Ok(account) } else { Err(WRONG) }
+    if !matches.map_err(|error| Error::platform("check a password", error))? {
+        return Err(WRONG);
+    }
+    attempt.into_iter().for_each(Attempt::succeeded);
+    Ok(account)
 }
 
 /// What may be changed of one's own account.

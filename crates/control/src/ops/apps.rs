@@ -206,7 +206,12 @@ pub fn web_url(context: &Context, name: &AppName) -> String {
 
 /// Where an app is pushed to.
 pub fn git_url(context: &Context, name: &AppName) -> String {
-    format!("https://{}/{name}.git", context.settings.git_host)
+    format!("{}{name}.git", git_host(context))
+}
+
+/// What the addresses of all apps' repositories begin with.
+pub fn git_host(context: &Context) -> String {
+    format!("https://{}/", context.settings.git_host)
 }
 
 /// `adjective-noun-12345`, as Heroku makes them up.

@@ -1,5 +1,7 @@
 //! The buildpacks that people choose for an app, in order. None: the next build detects one.
 
+use std::path::{Component, Path, PathBuf};
+
 use dozen_domain::buildpack::{BUILT_IN, Reference};
 
 use super::{Error, Result};
@@ -26,15 +28,39 @@ pub async fn replace(context: &Context, app: &App, buildpacks: &[String]) -> Res
     if buildpacks.len() > MOST {
         return Err(Error::Invalid(format!("An app may have {MOST} buildpacks at most.")));
     }
-    let installations = buildpacks.iter().map(|text| installation(text)).collect::<Result<Vec<_>>>()?;
+    let listed = &context.settings.buildpack_dirs;
+    let installations = buildpacks.iter().map(|text| installation(text, listed)).collect::<Result<Vec<_>>>()?;
     let mut db = context.store.write().await?;
     store::buildpack_installations::replace(&mut db, app.id, &installations).await?;
     db.commit().await?;
     Ok(installations)
 }
 
-fn installation(text: &str) -> Result<Installation> {
+/// Reads a buildpack as people write it. A folder must be in one of the directories that the operator lists: builds see
+/// what is in it, whoever asks for them.
+///
+/// # Errors
+/// When it is none, or a folder elsewhere.
+pub(super) fn reference(text: &str, listed: &[PathBuf]) -> Result<Reference> {
     let reference: Reference = text.parse().map_err(|error| Error::Invalid(format!("Invalid buildpack: {error}.")))?;
+    let Reference::Path(path) = &reference else { return Ok(reference) };
+    let plain = Path::new(path).components().all(|part| !matches!(part, Component::ParentDir));
+    if plain && listed.iter().any(|listed| Path::new(path).starts_with(listed)) {
+        return Ok(reference);
+    }
+    let listed: Vec<String> = listed.iter().map(|listed| listed.display().to_string()).collect();
+    let may = match listed.as_slice() {
+        [] => "This platform takes none from its own folders".to_owned(),
+        listed => format!("Folders may be below {} only", listed.join(", ")),
+    };
+    Err(Error::Invalid(format!(
+        "The folder {path} may not be used as a buildpack. {may}; its operator decides that with DOZEN_BUILDPACK_DIRS. \
+         Give the URL of a Git repository or archive in its place."
+    )))
+}
+
+fn installation(text: &str, listed: &[PathBuf]) -> Result<Installation> {
+    let reference = reference(text, listed)?;
     let name = reference.to_string();
     let url = match reference {
         Reference::BuiltIn(_) => format!("urn:buildpack:{name}"),
@@ -63,10 +89,22 @@ mod tests {
 
     #[test]
     fn built_in_buildpacks_are_urns_and_others_their_address() {
-        let check = |text: &str, url: &str| assert_eq!(installation(text).expect(text).url, url, "{text}");
+        let check = |text: &str, url: &str| assert_eq!(installation(text, &[]).expect(text).url, url, "{text}");
         check("heroku/python", "urn:buildpack:heroku/python");
         check("urn:buildpack:heroku/python", "urn:buildpack:heroku/python");
         check("https://github.com/a/b.git#v1", "https://github.com/a/b.git#v1");
-        assert!(installation("heroku/cobol").is_err());
+        assert!(installation("heroku/cobol", &[]).is_err());
+    }
+
+    #[test]
+    fn a_folder_must_be_below_a_listed_one() {
+        let listed = [PathBuf::from("/srv/buildpacks")];
+        assert_eq!(installation("/srv/buildpacks/ruby", &listed).expect("a buildpack").url, "/srv/buildpacks/ruby");
+        for bad in ["/etc", "/srv/buildpacks-of-others/x", "/srv/buildpacks/../secret", "file:///root"] {
+            let error = installation(bad, &listed).expect_err(bad).to_string();
+            assert!(error.contains("below /srv/buildpacks only") && error.contains("DOZEN_BUILDPACK_DIRS"), "{error}");
+        }
+        let error = installation("/srv/buildpacks/ruby", &[]).expect_err("none are listed").to_string();
+        assert!(error.contains("takes none from its own folders"), "{error}");
     }
 }

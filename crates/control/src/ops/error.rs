@@ -46,6 +46,12 @@ pub enum Error {
     /// 429 `rate_limit`.
     #[error("Your account reached the API rate limit. Please wait a few minutes before making new requests.")]
     RateLimited,
+    /// 429 `rate_limit`: too many wrong credentials.
+    #[error(
+        "Too many failed logins from your address. Wait {} and try again; `heroku login -i` or a token of \
+         `heroku authorizations:create` gives you the right credentials.", minutes(*.0)
+    )]
+    TooManyFailures(u64),
     /// 503 `maintenance`: the platform cannot now, but can later.
     #[error("{0}")]
     Unavailable(String),
@@ -79,6 +85,14 @@ pub struct Answer {
     pub resource: Option<&'static str>,
 }
 
+/// A wait of so many seconds in words.
+fn minutes(seconds: u64) -> String {
+    match seconds.div_ceil(60) {
+        0 | 1 => "a minute".to_owned(),
+        minutes => format!("{minutes} minutes"),
+    }
+}
+
 impl Error {
     /// A failure of the platform.
     pub fn platform(operation: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -110,7 +124,7 @@ impl Error {
             Self::Gone(_) => (410, "gone"),
             Self::TooLarge(_) => (413, "request_too_large"),
             Self::Invalid(_) => (422, "invalid_params"),
-            Self::RateLimited => (429, "rate_limit"),
+            Self::RateLimited | Self::TooManyFailures(_) => (429, "rate_limit"),
             Self::Unavailable(_) => (503, "maintenance"),
             Self::Store(error) if error.is_disk_full() => (503, "maintenance"),
             Self::Platform { .. } | Self::Store(_) => (500, "internal_server_error"),

@@ -1,14 +1,23 @@
 //! Fetches a build's source from an address that a client gave: HTTP or HTTPS, a few redirects, within a size.
+//!
+//! The platform stands where its users do not: on the machine's loopback and in the operator's networks, metadata
+//! services among them. So it connects only to addresses of the internet and to networks that the operator allows. A
+//! name is resolved once for each connection, and what is looked at is the address that is then connected to; each
+//! redirect is a connection of its own.
 
 use std::{
+    net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use data_encoding::HEXLOWER_PERMISSIVE;
-use dozen_domain::config::Vars;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use dozen_domain::{
+    config::Vars,
+    network::{self, Prefix},
+};
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, client::conn::http1};
@@ -24,6 +33,7 @@ use tokio::{
 };
 
 use super::{Error, Result};
+use crate::Context;
 
 const REDIRECTS: usize = 5;
 /// Longest silence of the other side.
@@ -61,11 +71,16 @@ pub fn parse_checksum(text: &str) -> Result<Checksum> {
         .ok_or_else(|| Error::invalid("checksum must be SHA256:<64 hex digits>."))
 }
 
-/// Compares a file with its checksum.
+/// A checksum as the API writes it.
+pub fn shown_checksum(checksum: Checksum) -> String {
+    format!("SHA256:{}", HEXLOWER.encode(&checksum))
+}
+
+/// A file's checksum.
 ///
 /// # Errors
-/// When they differ or the file cannot be read.
-pub async fn verify(path: &Path, expected: Checksum) -> Result<()> {
+/// When it cannot be read.
+pub async fn checksum(path: &Path) -> Result<Checksum> {
     let failed = |error| Error::platform(format!("read {}", path.display()), error);
     let mut file = File::open(path).await.map_err(failed)?;
     let mut sum = digest::Context::new(&digest::SHA256);
@@ -76,19 +91,30 @@ pub async fn verify(path: &Path, expected: Checksum) -> Result<()> {
             n => sum.update(&piece[..n]),
         }
     }
-    if sum.finish().as_ref() == expected {
+    let mut checksum = Checksum::default();
+    checksum.copy_from_slice(sum.finish().as_ref());
+    Ok(checksum)
+}
+
+/// Compares a file with its checksum.
+///
+/// # Errors
+/// When they differ or the file cannot be read.
+pub async fn verify(path: &Path, expected: Checksum) -> Result<()> {
+    if checksum(path).await? == expected {
         return Ok(());
     }
     Err(Error::invalid("The source does not have the checksum that was given for it. Upload it again."))
 }
 
-/// Fetches an address into a new file of at most `most` bytes. `env`: the operator's variables, of which
-/// `SSL_CERT_FILE` is heeded.
+/// Fetches an address into a new file of at most `most` bytes. Of the operator's variables for builds `SSL_CERT_FILE` is
+/// heeded.
 ///
 /// # Errors
-/// When the other side does not answer, answers something else than 200, or too much; or the disk fails.
-pub async fn to_file(url: &Uri, path: &Path, most: u64, env: &Vars) -> Result<()> {
-    let mut response = request(url, env).await?;
+/// When the address is not one to fetch from; the other side does not answer, answers something else than 200, or too
+/// much; or the disk fails.
+pub async fn to_file(context: &Context, url: &Uri, path: &Path, most: u64) -> Result<()> {
+    let mut response = request(context, url).await?;
     let failed = |error| Error::platform(format!("write {}", path.display()), error);
     let mut file = File::create(path).await.map_err(failed)?;
     let mut size = 0;
@@ -104,10 +130,10 @@ pub async fn to_file(url: &Uri, path: &Path, most: u64, env: &Vars) -> Result<()
     file.flush().await.map_err(failed)
 }
 
-async fn request(url: &Uri, env: &Vars) -> Result<Response<Incoming>> {
+async fn request(context: &Context, url: &Uri) -> Result<Response<Incoming>> {
     let mut url = url.clone();
     for _ in 0..=REDIRECTS {
-        let response = silence(&url, once(&url, env)).await??;
+        let response = silence(&url, once(context, &url)).await??;
         match response.status() {
             StatusCode::OK => return Ok(response),
             status if status.is_redirection() => url = redirected(&url, &response)?,
@@ -126,16 +152,42 @@ fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri> {
     check(location)
 }
 
-async fn once(url: &Uri, env: &Vars) -> Result<Response<Incoming>> {
+/// Connects to the first address of the host that may be connected to and answers.
+async fn connect(url: &Uri, host: &str, port: u16, allowed: &[Prefix]) -> Result<TcpStream> {
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|error| broken(url, &error))?;
+    let mut failure = None;
+    for address in found.filter(|address| may_be_fetched_from(address.ip(), allowed)) {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(match failure {
+        Some(error) => broken(url, &error),
+        None => Error::invalid(format!(
+            "The source at {} is not fetched: {host} is no address of the internet. Upload the source (POST /sources), \
+             or ask the platform's operator to allow its network (DOZEN_FETCH_ALLOW_NETWORKS).",
+            shown(url)
+        )),
+    })
+}
+
+fn may_be_fetched_from(address: IpAddr, allowed: &[Prefix]) -> bool {
+    // An address that can be bound is this machine's own, whatever network it is of.
+    let is_own = || UdpSocket::bind((address, 0)).is_ok();
+    allowed.iter().any(|network| network.contains(address)) || network::is_public(address) && !is_own()
+}
+
+async fn once(context: &Context, url: &Uri) -> Result<Response<Incoming>> {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let tls = url.scheme_str() == Some("https");
     let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| broken(url, &error))?;
+    let stream = connect(url, &host, port, &context.settings.fetch_allow_networks).await?;
     if !tls {
         return send(url, stream).await;
     }
     let name = ServerName::try_from(host).map_err(|error| broken(url, &error))?;
-    let connector = tokio_rustls::TlsConnector::from(trust(env)?);
+    let connector = tokio_rustls::TlsConnector::from(trust(&context.settings.build_env)?);
     send(url, connector.connect(name, stream).await.map_err(|error| broken(url, &error))?).await
 }
 
@@ -200,6 +252,16 @@ mod tests {
         for bad in ["ftp://example.com/a", "/a.tgz", "", "file:///etc/passwd"] {
             assert!(check(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_the_internet_and_what_is_allowed_is_fetched_from() {
+        let allowed = ["10.1.0.0/16".parse().expect("a network")];
+        let may = |text: &str| may_be_fetched_from(text.parse().expect("an address"), &allowed);
+        for closed in ["127.0.0.1", "10.2.0.1", "169.254.169.254", "::ffff:127.0.0.1", "::1", "fd00::1", "0.0.0.0"] {
+            assert!(!may(closed), "{closed}");
+        }
+        assert!(may("10.1.2.3") && may("1.1.1.1"));
     }
 
     #[test]

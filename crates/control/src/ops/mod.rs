@@ -27,5 +27,6 @@ pub mod slugs;
 pub mod sni_endpoints;
 pub mod sources;
 pub mod stacks;
+mod upload;
 
 pub use error::{Error, Result};

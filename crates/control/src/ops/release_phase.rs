@@ -141,27 +141,22 @@ async fn run(context: &Context, release: &Release) -> Result<bool> {
         true => context.outputs.resume(&path, most).map_err(writing)?,
     };
     let dyno = DynoId(release.id.0);
-    if begun {
-        match context.engine.output(dyno).await {
-            Ok(_) => {}
-            Err(engine::Error::NoSuchDyno) => {
-                output.complain("The machine was restarted while the release command ran. Retry the release.");
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    } else if let Err(error) = begin(context, release, dyno).await {
+    if !begun && let Err(error) = begin(context, release, dyno).await {
         tracing::warn!(release = %release.id, error = %chain(&error), "a release command did not start");
         output.complain(&format!("The release command could not be started: {}.", chain(&error)));
         return Ok(false);
     }
     let limit = seconds(context.limits().release_phase_seconds);
-    match tokio::time::timeout(limit, follow(context, dyno, &held, &mut output)).await {
+    match tokio::time::timeout(limit, follow(context, release, dyno, &held, &mut output)).await {
         Ok(Ok(exit)) => {
             if !exit.success() {
                 output.complain(&format!("Release command failed with exit status {}.", exit.status()));
             }
             Ok(exit.success())
+        }
+        Ok(Err(engine::Error::NoSuchDyno)) => {
+            output.complain("The machine was restarted while the release command ran. Retry the release.");
+            Ok(false)
         }
         Ok(Err(error)) => Err(error.into()),
         Err(_) => {
@@ -212,7 +207,26 @@ fn name(release: &Release) -> DynoName {
 }
 
 /// Copies output until the command ends, without what is `held` from before.
-async fn follow(context: &Context, dyno: DynoId, held: &[u8], output: &mut Writer) -> Result<Exit, engine::Error> {
+///
+/// How it ended is asked at once and for itself: the engine knows it even where the dyno's shim, and with it what nobody
+/// has read yet, is gone.
+async fn follow(
+    context: &Context,
+    release: &Release,
+    dyno: DynoId,
+    held: &[u8],
+    output: &mut Writer,
+) -> Result<Exit, engine::Error> {
+    let (exit, copied) = tokio::join!(context.engine.wait(dyno), copy(context, dyno, held, output));
+    if let (Ok(_), Err(error)) = (&exit, copied) {
+        tracing::warn!(release = %release.id, error = %chain(&error), "cannot read what a release command printed");
+        let name = name(release);
+        output.complain(&format!("The end of this output was lost. `heroku logs --dyno-name {name}` may have it."));
+    }
+    exit
+}
+
+async fn copy(context: &Context, dyno: DynoId, held: &[u8], output: &mut Writer) -> Result<(), engine::Error> {
     let mut said = context.engine.output(dyno).await?;
     let mut piece = vec![0; 16 << 10];
     let mut known = None;
@@ -222,5 +236,5 @@ async fn follow(context: &Context, dyno: DynoId, held: &[u8], output: &mut Write
         *known -= skipped;
         output.say_bytes(&piece[skipped..n]);
     }
-    context.engine.wait(dyno).await
+    Ok(())
 }

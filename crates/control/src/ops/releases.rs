@@ -181,8 +181,12 @@ fn row(
 async fn deployable(db: &mut SqliteConnection, app: AppId, slug: SlugId) -> Result<Slug> {
     let found = store::slugs::by_id(db, slug).await?.filter(|slug| slug.app == app).ok_or(Error::NotFound("slug"))?;
     if found.image.is_none() || found.deleted_at.is_some() {
-        let reason = if found.image.is_none() { "was never uploaded" } else { "was removed to save space" };
-        return Err(Error::Invalid(format!("Slug {slug} {reason}. Create a build in its place.")));
+        let why = if found.deleted_at.is_some() {
+            "was removed to save space. Create another one in its place."
+        } else {
+            "has no blob yet. PUT its archive to the blob.url that the slug's info gives, then release it."
+        };
+        return Err(Error::Invalid(format!("Slug {slug} {why}")));
     }
     Ok(found)
 }

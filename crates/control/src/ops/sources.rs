@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use axum::body::BodyDataStream;
 use dozen_api::clock::Micros;
 use dozen_domain::ids::SourceId;
-use futures_util::StreamExt as _;
-use tokio::{fs, io::AsyncWriteExt as _};
+use tokio::fs;
 
-use super::{Error, Result};
+use super::{
+    Error, Result, room,
+    upload::{self, Part},
+};
 use crate::{
     Context,
     auth::ticket::{self, Refused},
@@ -59,53 +61,23 @@ fn granted(context: &Context, purpose: &str, ticket: &str) -> Result<SourceId> {
     })
 }
 
-/// An upload that is not whole; it goes with this, unless it was renamed.
-struct Part(PathBuf);
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// Removes what uploads left that the role did not survive. Called before the first request.
 pub(super) fn sweep(context: &Context) {
-    for entry in std::fs::read_dir(context.settings.data_dir.join("sources")).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "part") {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
+    upload::sweep(&context.settings.data_dir.join("sources"));
 }
 
 /// Stores an upload.
 ///
 /// # Errors
 /// When the ticket is not good, the upload too large or broken off, or the disk fails.
-pub async fn put(context: &Context, ticket: &str, mut body: BodyDataStream) -> Result<()> {
+pub async fn put(context: &Context, ticket: &str, body: BodyDataStream) -> Result<()> {
     let id = granted(context, PUT, ticket)?;
-    super::room::check(context)?;
-    let most = context.limits().source_bytes;
+    room::check(context)?;
     let path = path(context, id);
     // Removed by being dropped: a client that goes away drops all of this.
-    let Part(part) = &Part(path.with_extension(format!("{:08x}.part", fastrand::u32(..))));
-    let failed = |error| Error::platform(format!("write {}", part.display()), error);
-    fs::create_dir_all(context.settings.data_dir.join("sources")).await.map_err(failed)?;
-    let stored = async {
-        let mut file = fs::File::create(part).await.map_err(failed)?;
-        let mut size = 0_u64;
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|_| Error::BadRequest("The upload broke off.".to_owned()))?;
-            size += piece.len() as u64;
-            if size > most {
-                return Err(Error::TooLarge(format!("A source may have {most} bytes at most.")));
-            }
-            file.write_all(&piece).await.map_err(failed)?;
-        }
-        file.sync_all().await.map_err(failed)?;
-        fs::rename(part, &path).await.map_err(failed)?;
-        Ok(size)
-    };
-    let size = stored.await?;
+    let part = Part::beside(&path);
+    let size = upload::receive(body, &part.0, context.limits().source_bytes, "A source").await?;
+    fs::rename(&part.0, &path).await.map_err(|error| Error::platform(format!("write {}", path.display()), error))?;
     let mut db = context.store.write().await?;
     store::sources::set_size(&mut db, id, i64::try_from(size).unwrap_or(i64::MAX)).await?;
     db.commit().await?;

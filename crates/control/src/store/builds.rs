@@ -160,6 +160,18 @@ pub async fn by_id(db: &mut SqliteConnection, id: BuildId) -> Result<Option<Buil
     row.as_ref().map(from_row).transpose()
 }
 
+/// An app's newest build that succeeded.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_succeeded(db: &mut SqliteConnection, app: AppId) -> Result<Option<Build>> {
+    let query = sqlx::query(
+        "SELECT * FROM builds WHERE app = ?1 AND status = 'succeeded' ORDER BY created_at DESC, id DESC LIMIT 1",
+    );
+    let row = query.bind(app.to_string()).fetch_optional(db).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
 /// Builds that were pending when the role last stopped.
 ///
 /// # Errors

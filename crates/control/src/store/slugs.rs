@@ -1,4 +1,4 @@
-//! Slugs: what builds made.
+//! Slugs: what builds made or clients brought.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct Slug {
     pub app: AppId,
     /// The OCI manifest; `None` for one that was only announced through the API.
     pub image: Option<Digest>,
-    /// `SHA256:…` as the API shows it.
+    /// `SHA256:…` of the archive, for a slug that came as one.
     pub checksum: Option<String>,
     /// Commit of the source.
     pub commit: Option<String>,
@@ -105,6 +105,27 @@ pub async fn insert(db: &mut SqliteConnection, slug: &Slug) -> Result<()> {
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Records what came of a slug's archive: image, layers, size, checksum. Says whether it had none before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_blob(db: &mut SqliteConnection, slug: &Slug) -> Result<bool> {
+    let query = sqlx::query(
+        "UPDATE slugs SET image = ?2, layers = ?3, size = ?4, checksum = ?5, updated_at = ?6 \
+         WHERE id = ?1 AND image IS NULL AND deleted_at IS NULL",
+    );
+    let done = query
+        .bind(slug.id.to_string())
+        .bind(slug.image.as_ref().map(|digest| digest.0.clone()))
+        .bind(serde_json::json!(slug.layers).to_string())
+        .bind(slug.size)
+        .bind(&slug.checksum)
+        .bind(slug.updated_at)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// The slug with this id.

@@ -54,6 +54,7 @@ impl Hand {
 pub(crate) struct Api {
     pub(crate) context: Context,
     pub(crate) engine: Arc<engine::memory::Memory>,
+    pub(crate) builds: Arc<build::memory::Memory>,
     pub(crate) clock: Arc<Hand>,
     pub(crate) directory: TempDir,
     pub(crate) token: String,
@@ -108,12 +109,12 @@ impl Api {
         let builds = Arc::new(build::memory::Memory::new());
         let (sender, logs) = logs::Sender::memory();
         let (nudge, nudges) = Nudge::channel();
-        let context = Context::open(settings, engine.clone(), builds, sender, clock.clone(), nudge);
+        let context = Context::open(settings, engine.clone(), builds.clone(), sender, clock.clone(), nudge);
         let context = context.await.expect("a context");
         let admin = Admin::read(directory.path()).expect("admin.json");
         let service = TowerToHyperService::new(routes::table(context.clone()));
         let token = admin.api_key.expose().to_owned();
-        Self { context, engine, clock, directory, token, logs, nudges, service }
+        Self { context, engine, builds, clock, directory, token, logs, nudges, service }
     }
 
     /// Sends any request.

@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use data_encoding::BASE64;
-use dozen_control::ops;
-use dozen_domain::config::Secret;
+use dozen_control::{listen::Via, ops};
+use dozen_domain::{config::Secret, limits::Limits};
 use http::{Method, Request};
 use serde_json::{Value, json};
 
@@ -125,4 +125,67 @@ async fn a_scope_limits_what_its_token_does() {
     basic(&api, &admin, &narrow, Method::POST, "/oauth/authorizations", json!({})).await.fails(401, "unauthorized");
     api.post("/oauth/authorizations", json!({"scope": ["everything"]})).await.fails(422, "invalid_params");
     api.post("/oauth/authorizations", json!({"expires_in": 0})).await.fails(422, "invalid_params");
+}
+
+/// As [`basic`] for a sign-in, from an address.
+async fn sign_in(api: &Api, from: &str, email: &str, password: &str) -> Answer {
+    let credentials = BASE64.encode(format!("{email}:{password}").as_bytes());
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/oauth/authorizations")
+        .header("authorization", format!("Basic {credentials}"))
+        .extension(Via { peer: format!("{from}:1234").parse().expect("an address"), tls: true });
+    api.send(request.body(Body::from("{}")).expect("a request")).await
+}
+
+#[tokio::test]
+async fn guessing_passwords_is_slowed_down_where_it_comes_from() {
+    let limits = Limits { login_failures_per_account: 3, auth_failures_per_address: 6, ..Limits::default() };
+    let api = Api::with(limits).await;
+    let password = "correct horse battery";
+    for email in ["ann@example.com", "bob@example.com"] {
+        ops::accounts::create(&api.context, email, Some(Secret::new(password))).await.expect("an account");
+    }
+    let ann = |from: &'static str, password: &'static str| sign_in(&api, from, "ann@example.com", password);
+    for _ in 0..3 {
+        ann("192.0.2.1", "a guess").await.fails(401, "unauthorized");
+    }
+    // The right one is not even looked at now.
+    for tried in ["a guess", password] {
+        let refused = ann("192.0.2.1", tried).await.fails(429, "rate_limit");
+        let message = refused.json["message"].as_str().expect("a message");
+        assert!(message.contains("Too many failed logins") && message.contains("20 minutes"), "{message}");
+    }
+    ann("192.0.2.2", password).await.is(201);
+    sign_in(&api, "192.0.2.1", "bob@example.com", password).await.is(201);
+    // A token is no guess: it is let in from anywhere.
+    let admin = api.admin().await.email;
+    for _ in 0..10 {
+        sign_in(&api, "192.0.2.1", &admin, "a guess").await;
+    }
+    sign_in(&api, "192.0.2.1", &admin, "a guess").await.fails(429, "rate_limit");
+    sign_in(&api, "192.0.2.1", &admin, &api.token).await.is(201);
+    api.clock.advance(3_600);
+    ann("192.0.2.1", password).await.is(201);
+}
+
+#[tokio::test]
+async fn tokens_that_are_none_are_answered_429_in_the_end_and_right_ones_never() {
+    let api = Api::with(Limits { auth_failures_per_address: 5, ..Limits::default() }).await;
+    let ask = |token: String| {
+        let request = Request::builder()
+            .uri("/account")
+            .header("authorization", format!("Bearer {token}"))
+            .extension(Via { peer: "[2001:db8::1]:1234".parse().expect("an address"), tls: true });
+        api.send(request.body(Body::empty()).expect("a request"))
+    };
+    for _ in 0..10 {
+        ask("undefined".to_owned()).await.fails(401, "unauthorized");
+    }
+    for n in 0..5 {
+        ask(format!("guess-{n}")).await.fails(401, "unauthorized");
+    }
+    ask("guess".to_owned()).await.fails(429, "rate_limit");
+    ask(api.token.clone()).await.is(200);
+    ask("undefined".to_owned()).await.fails(401, "unauthorized");
 }

@@ -1,7 +1,7 @@
 //! Pushes by a real git: taken, refused, cut off.
 
 use dozen_control::{ops, store};
-use dozen_domain::release::Status;
+use dozen_domain::{dyno::Exit, release::Status};
 
 use crate::server::{Repository, Server, TOKEN, until};
 
@@ -58,6 +58,60 @@ async fn a_push_is_built_and_released_with_its_output_shown() {
     assert!(!succeeded && said.contains("[rejected]"), "{said}");
     let said = repository.git(&["push", "--force", "dozen", "main"]).await;
     assert!(said.contains("Released v4") && said.contains("forced update"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_runs_is_not_built_again_under_another_name() {
+    let server = Server::start().await;
+    let app = server.app("shop").await;
+    let repository = server.repository("shop").await;
+    assert!(repository.push().await.0);
+    let first = repository.head().await;
+    let said = repository.git(&["push", "dozen", "main:master"]).await;
+    assert!(said.contains(&format!("Commit {} is built already and what v3 runs", &first[..8])), "{said}");
+    assert!(said.contains("main -> master"), "{said}");
+    assert_eq!((server.builds_of(&app).await.len(), server.releases(&app).await.len()), (1, 3));
+    // After another commit the first one is something to build, under any name.
+    repository.commit("Procfile", "web: ./serve --new\n", "Second").await;
+    assert!(repository.push().await.0);
+    let said = repository.git(&["push", "--force", "dozen", &format!("{first}:main")]).await;
+    assert!(said.contains("Released v5"), "{said}");
+    // What was rolled away from is as well.
+    ops::releases::create(&server.context, app.id, &server.admin().await, {
+        let four = ops::releases::find(&server.context, app.id, "v4").await.expect("a release");
+        ops::releases::Change::Rollback(four.id)
+    })
+    .await
+    .expect("a rollback");
+    let said = repository.git(&["push", "--force", "dozen", &format!("{first}:master")]).await;
+    assert!(said.contains("Everything up-to-date"), "{said}");
+    repository.git(&["push", "--force", "dozen", "main:master"]).await;
+    let said = repository.git(&["push", "--force", "dozen", &format!("{first}:master")]).await;
+    assert!(said.contains("Released v8"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_broke_off_in_its_release_phase_is_not_released_twice() {
+    let server = Server::start().await;
+    let app = server.app("shop").await;
+    *server.builds.types.lock().expect("not poisoned") = vec![("web", "./serve"), ("release", "./migrate")];
+    server.engine.hold_one_offs(true);
+    let repository = server.repository("shop").await;
+    let mut pushing = repository.command().args(["push", "dozen", "main"]).spawn().expect("git");
+    let one_off = until("a one-off", || async { server.engine.one_offs().first().cloned() }).await;
+    kill(&mut pushing).await;
+    until("nothing left of the push", || async { leftovers(&server, &app.id.to_string()).is_empty().then_some(()) })
+        .await;
+    // While the command still runs the second push waits for its end.
+    let second = tokio::spawn(repository.command().args(["push", "dozen", "main"]).output());
+    server.engine.finish(one_off.dyno, Exit::Code(0));
+    let second = second.await.expect("a push").expect("git");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.success() && said.contains("is built already and what v3 runs"), "{said}");
+    let releases = server.releases(&app).await;
+    assert_eq!((releases.len(), releases[2].status, releases[2].current), (3, Status::Succeeded, true));
+    assert_eq!((server.engine.one_offs().len(), server.builds_of(&app).await.len()), (1, 1));
+    assert!(repository.git(&["push", "dozen", "main"]).await.contains("Everything up-to-date"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,6 +174,16 @@ async fn a_second_push_at_once_is_refused() {
     assert_eq!(server.builds_of(&app).await.len(), 1);
 }
 
+/// Ends a push as the end of the client's machine does: its transport is a process of its own.
+async fn kill(pushing: &mut tokio::process::Child) {
+    let transports = children(pushing.id().expect("a process"));
+    pushing.kill().await.expect("a kill");
+    for transport in transports {
+        let pid = rustix::process::Pid::from_raw(transport).expect("a process id");
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_is_killed_during_its_build_ends_the_build_and_leaves_nothing() {
     let server = Server::start().await;
@@ -129,13 +193,7 @@ async fn a_push_that_is_killed_during_its_build_ends_the_build_and_leaves_nothin
     let mut pushing = repository.command().args(["push", "dozen", "main"]).spawn().expect("git");
     let mut running = server.builds.running.subscribe();
     running.wait_for(|running| *running == 1).await.expect("a build");
-    // Its transport is a process of its own; both go when the client's machine does.
-    let transports = children(pushing.id().expect("a process"));
-    pushing.kill().await.expect("a kill");
-    for transport in transports {
-        let pid = rustix::process::Pid::from_raw(transport).expect("a process id");
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    }
+    kill(&mut pushing).await;
     running.wait_for(|running| *running == 0).await.expect("no build");
     until("failed build", || async {
         let builds = server.builds_of(&app).await;

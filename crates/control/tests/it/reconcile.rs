@@ -215,6 +215,45 @@ async fn a_release_command_that_nobody_knows_any_more_has_failed() {
     assert!(next.engine.one_offs().is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_release_command_ended_is_known_without_its_output() {
+    let server = Server::start().await;
+    let app = deployed(&server, &[("web", "./serve"), ("release", "./migrate")]).await;
+    server.engine.lose_output(true);
+    for (exit, status) in [(Exit::Code(0), Status::Succeeded), (Exit::Code(3), Status::Failed)] {
+        server.engine.answer("./migrate", exit, "unread\n");
+        let release = config(&server, &app, "A", &format!("{exit:?}")).await;
+        let ended = ops::release_phase::wait(&server.context, release.id).await.expect("an end");
+        assert_eq!(ended.status, status);
+        let path = ops::release_phase::output_path(&server.context, app.id, release.id);
+        let output = std::fs::read_to_string(path).expect("an output");
+        assert!(output.contains("The end of this output was lost. `heroku logs --dyno-name release."), "{output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_command_that_ended_while_the_role_was_dead_ends_as_it_did() {
+    for (exit, status) in [(Exit::Code(0), Status::Succeeded), (Exit::Code(3), Status::Failed)] {
+        let mut server = Server::start().await;
+        let app = deployed(&server, &[("web", "./serve"), ("release", "./migrate")]).await;
+        let before = server.engine.one_offs().len();
+        server.engine.hold_one_offs(true);
+        let release = config(&server, &app, "A", "1").await;
+        let one_off = until("a one-off", || async { server.engine.one_offs().get(before).cloned() }).await;
+        server.engine.print(one_off.dyno, "begun\n");
+        let path = ops::release_phase::output_path(&server.context, app.id, release.id);
+        until("output", || async { (std::fs::read(&path).ok()? == b"begun\n").then_some(()) }).await;
+        server.stop().await;
+        // Its shim is gone before the next role comes; the engine has its last word.
+        server.engine.lose_output(true);
+        server.engine.finish(one_off.dyno, exit);
+        let next = Server::on(server.directory.clone(), Limits::default(), server.engine.clone()).await;
+        let ended = ops::release_phase::wait(&next.context, release.id).await.expect("an end");
+        assert_eq!(ended.status, status);
+        assert!(std::fs::read_to_string(path).expect("an output").starts_with("begun\n"));
+    }
+}
+
 /// A router that keeps the table and acknowledges when the test says so.
 struct Router {
     stream: UnixStream,

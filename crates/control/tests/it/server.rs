@@ -103,6 +103,14 @@ impl Builds for Scripted {
         })
     }
 
+    async fn import(&self, _: AppId, _: &Path, _: BuildResult) -> Result<Built, build::Error> {
+        Err(build::Error::Failed)
+    }
+
+    async fn export(&self, _: AppId, _: &Digest, _: &Path) -> Result<(), build::Error> {
+        Err(build::Error::Failed)
+    }
+
     async fn purge_cache(&self, _: AppId) -> Result<(), build::Error> {
         Ok(())
     }

@@ -8,16 +8,18 @@
 //! ```
 //!
 //! [`commit`] makes an image from what a build wrote, [`Store::mounts`] says how to run one, [`Store::retain`] throws
-//! away what nothing needs. All of it blocks; async callers use a blocking thread. The store trusts blobs by their
+//! away what nothing needs; [`Store::import`] and [`Store::export`] take and give images as Heroku's slug archives. All of it blocks; async callers use a blocking thread. The store trusts blobs by their
 //! digest and trees only after they are known to be on disk ([`tree`]). It does not build, and does not serve a
 //! registry.
 
 mod commit;
+mod export;
 mod gc;
 mod manifest;
 mod owner;
 mod pack;
 mod tree;
+mod unpack;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -34,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use owner::Owners;
 pub(crate) use tree::remove_tree;
+pub use unpack::Error as Unpack;
 
 /// What the store could not do.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,9 @@ pub enum Error {
     /// A build's result names a layer in a way that could reach outside `/app`.
     #[error("the build's layer {0:?} is not a plain path below /app")]
     LayerPath(String),
+    /// An archive was given as a slug and is none.
+    #[error("the slug cannot be unpacked: {0}")]
+    Archive(#[source] Unpack),
     /// The image is larger than `slug_bytes` allows.
     #[error("the slug is {size} bytes, over the limit of {limit} (DOZEN_LIMIT_SLUG_BYTES)")]
     TooLarge {
@@ -232,6 +238,41 @@ impl Store {
     /// When the image is not in the store or damaged.
     pub fn build_result(&self, image: &Digest) -> Result<BuildResult, Error> {
         self.result(&self.manifest(image)?)
+    }
+
+    /// Makes an image of a slug's archive, unpacked at `scratch` on the way, within `most` bytes of disk.
+    ///
+    /// # Errors
+    /// When the archive is no slug, what it holds too large, or the disk refuses.
+    pub fn import(
+        &self,
+        app: AppId,
+        archive: &Path,
+        scratch: &Path,
+        most: u64,
+        result: &BuildResult,
+    ) -> Result<Committed, Error> {
+        let file = fs::File::open(archive).map_err(failed("open", archive))?;
+        let imported = unpack::unpack(file, scratch, most).map_err(|error| match error {
+            Unpack::Io { path, source } => failed("unpack into", &path)(source),
+            error => Error::Archive(error),
+        });
+        let imported = imported
+            .and_then(|()| self.owners.give_tree(app, scratch))
+            .and_then(|()| self.commit(app, scratch, result, &[]));
+        remove_tree(scratch); // what is left of it after a failure
+        imported
+    }
+
+    /// Writes an app's image as such an archive.
+    ///
+    /// # Errors
+    /// When the image is not in the store or damaged, or the disk refuses.
+    pub fn export(&self, app: AppId, image: &Digest, archive: &Path) -> Result<(), Error> {
+        let mounts = self.mounts(app, image)?;
+        let file = fs::File::create(archive).map_err(failed("make", archive))?;
+        let _no_collection = self.collect.read().unwrap_or_else(PoisonError::into_inner);
+        export::write(&mounts.layers, &mounts.launch_env, file).map_err(failed("export to", archive))
     }
 
     /// Notes that the app has the image.

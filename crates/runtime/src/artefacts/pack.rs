@@ -152,7 +152,7 @@ impl<W: Write> Packer<W> {
     }
 }
 
-fn header(kind: EntryType, metadata: &Metadata) -> Header {
+pub(super) fn header(kind: EntryType, metadata: &Metadata) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(metadata.mode() & 0o777);
@@ -163,7 +163,7 @@ fn header(kind: EntryType, metadata: &Metadata) -> Header {
     header
 }
 
-fn is_marked(path: &Path, mark: &str) -> bool {
+pub(super) fn is_marked(path: &Path, mark: &str) -> bool {
     let mut value = [0_u8; 4];
     lgetxattr(path, mark, &mut value[..]).is_ok_and(|n| value[..n.min(4)].starts_with(b"y"))
 }

@@ -224,3 +224,90 @@ fn nothing_is_thrown_away_while_an_image_cannot_be_read() {
     f.store.retain(f.app, &[]).expect("collected");
     assert_eq!(f.blobs(), before);
 }
+
+/// What a tar program makes of an archive, as `path: contents`.
+fn listed(archive: &Path, to: &Path) -> Vec<String> {
+    fs::create_dir(to).expect("a directory");
+    let tar = std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(to).output().expect("tar");
+    assert!(tar.status.success(), "{tar:?}");
+    let mut all = Vec::new();
+    let mut ahead = vec![to.join("app")];
+    while let Some(path) = ahead.pop() {
+        let name = path.strip_prefix(to).expect("below").display().to_string();
+        match path.symlink_metadata().expect("there") {
+            meta if meta.is_dir() => {
+                ahead.extend(fs::read_dir(&path).expect("a directory").flatten().map(|entry| entry.path()));
+            }
+            meta if meta.is_symlink() => {
+                all.push(format!("{name}: {}", fs::read_link(&path).expect("a link").display()))
+            }
+            _ => all.push(format!("{name}: {}", fs::read_to_string(&path).expect("text"))),
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn an_image_of_layers_is_one_archive_that_becomes_an_image_again() {
+    let f = fixture();
+    let python = plan("python", "py", "k1");
+    let upper = f.upper(&[("py/lib", "x"), ("py/gone", "old")]);
+    let first = f.store.commit(f.app, &upper, &result(vec![python.clone()]), &[]).expect("an image");
+    assert_eq!(first.layers.len(), 2);
+    // A build above the restored layer hid one of its files and changed another.
+    let long = format!("{}end", "long/".repeat(40));
+    let upper = f.upper(&[("a", "1"), (&long, "far"), ("py/lib", "changed")]);
+    symlink("/usr/bin/env", upper.join("link")).expect("a link");
+    fs::hard_link(upper.join("a"), upper.join("b")).expect("a link");
+    let whiteout = upper.join("py/gone");
+    let whiteout = std::ffi::CString::new(whiteout.as_os_str().as_encoded_bytes()).expect("a path");
+    rustix::fs::mknodat(rustix::fs::CWD, whiteout, rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty(), 0)
+        .expect("a whiteout");
+    let image =
+        f.store.commit(f.app, &upper, &result(vec![python.clone()]), std::slice::from_ref(&python)).expect("an image");
+
+    let archive = f.data.path().join("slug.tgz");
+    f.store.export(f.app, &image.image, &archive).expect("exported");
+    let same = f.data.path().join("same.tgz");
+    f.store.export(f.app, &image.image, &same).expect("exported");
+    assert_eq!(fs::read(&archive).expect("a file"), fs::read(&same).expect("a file"), "equal images, equal archives");
+    let names = std::process::Command::new("tar").arg("-tzf").arg(&archive).output().expect("tar");
+    let names = String::from_utf8(names.stdout).expect("text");
+    assert!(names.starts_with("./app/\n./app/") && names.lines().all(|name| name.starts_with("./app/")), "{names}");
+    let script = "# What the image sets for every process, below config vars.\n\
+                  [ -n \"${LANG+set}\" ] || export LANG='C.UTF-8'\n";
+    let expected = [
+        format!("app/.profile.d/000_launch_env.sh: {script}"),
+        "app/a: 1".to_owned(),
+        "app/b: 1".to_owned(),
+        "app/link: /usr/bin/env".to_owned(),
+        format!("app/{long}: far"),
+        "app/py/lib: changed".to_owned(),
+    ];
+    assert_eq!(listed(&archive, &f.data.path().join("out")), expected);
+
+    let (other, scratch) = (AppId::random(), f.data.path().join("scratch"));
+    let plain = BuildResult { launch_env: BTreeMap::new(), ..result(vec![]) };
+    let imported = f.store.import(other, &archive, &scratch, 1 << 30, &plain).expect("imported");
+    assert!(!scratch.exists());
+    assert_eq!((imported.layers.len(), f.store.build_result(&imported.image).expect("a result")), (1, plain));
+    let tree = &f.store.mounts(other, &imported.image).expect("mounts").layers[0];
+    if f.store.owners.root() {
+        let uid = f.store.owners.uid(other).expect("a user").expect("one");
+        assert_eq!(tree.join("app/py/lib").metadata().expect("a file").uid(), uid);
+    }
+    let again = f.data.path().join("again.tgz");
+    f.store.export(other, &imported.image, &again).expect("exported");
+    assert_eq!(listed(&again, &f.data.path().join("out2")), expected);
+}
+
+#[test]
+fn what_is_no_slug_leaves_nothing() {
+    let f = fixture();
+    let (archive, scratch) = (f.data.path().join("slug.tgz"), f.data.path().join("scratch"));
+    fs::write(&archive, "no gzip").expect("a file");
+    let made = f.store.import(f.app, &archive, &scratch, 1 << 30, &result(vec![]));
+    assert!(matches!(made, Err(Error::Archive(_))), "{made:?}");
+    assert!(!scratch.exists() && f.blobs() == 0);
+}

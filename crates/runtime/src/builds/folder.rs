@@ -59,12 +59,14 @@ fn private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
 }
 
-/// A buildpack on this machine, by its real path: what an app can write could be another place by the time it is bound,
-/// or another app's, so nothing in the data directory is one.
-fn local_buildpack(path: &Path, data: &Path) -> Option<PathBuf> {
+/// A buildpack on this machine, by its real path, which must be in one of the directories that the operator lists. What
+/// an app can write could be another place by the time it is bound, or another app's, so nothing in the data directory
+/// is one in any case.
+fn local_buildpack(path: &Path, listed: &[PathBuf], data: &Path) -> Option<PathBuf> {
     let (path, data) = (fs::canonicalize(path).ok()?, fs::canonicalize(data).ok()?);
+    let is_listed = listed.iter().filter_map(|listed| fs::canonicalize(listed).ok()).any(|it| path.starts_with(it));
     let is_buildpack = path.join("bin/detect").is_file() && path.join("bin/compile").is_file();
-    (is_buildpack && !path.starts_with(data) && !path.starts_with("/proc")).then_some(path)
+    (is_listed && is_buildpack && !path.starts_with(data) && !path.starts_with("/proc")).then_some(path)
 }
 
 impl Folder {
@@ -119,7 +121,8 @@ impl Folder {
         for (number, reference) in spec.buildpacks.iter().enumerate() {
             match reference {
                 Reference::Path(path) => {
-                    let found = local_buildpack(Path::new(path), &self.host.options.data);
+                    let options = &self.host.options;
+                    let found = local_buildpack(Path::new(path), &options.buildpack_dirs, &options.data);
                     self.buildpacks.extend(found.map(|path| (path, format!("/build/buildpacks/{number}").into())));
                 }
                 Reference::Git { .. } | Reference::Tarball { .. } => self.foreign = true,
@@ -182,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_local_buildpack_is_bound_by_its_real_path_and_never_from_the_data_directory() {
+    fn a_local_buildpack_is_bound_by_its_real_path_and_only_from_listed_directories() {
         let here = tempfile::tempdir().expect("a directory");
         let make = |path: &Path| {
             fs::create_dir_all(path.join("bin")).expect("a directory");
@@ -191,15 +194,24 @@ mod tests {
             }
         };
         let real = here.path().canonicalize().expect("a path");
-        let (data, good, of_an_app) = (real.join("data"), real.join("good"), real.join("data/apps/a/cache/b"));
-        make(&good);
-        make(&of_an_app);
-        symlink(&good, real.join("link")).expect("a link");
-        symlink(&of_an_app, real.join("leads-in")).expect("a link");
-        assert_eq!(local_buildpack(&good, &data), Some(good.clone()));
-        assert_eq!(local_buildpack(&real.join("link"), &data), Some(good.clone()));
-        for bad in [of_an_app, real.join("leads-in"), real.join("data/../data/apps/a/cache/b"), real.join("none")] {
-            assert_eq!(local_buildpack(&bad, &data), None, "{}", bad.display());
+        let (data, listed) = (real.join("data"), [real.join("listed"), real.join("data"), real.join("missing")]);
+        let (good, other, of_an_app) = (real.join("listed/good"), real.join("other"), real.join("data/apps/a/cache/b"));
+        for path in [&good, &other, &of_an_app] {
+            make(path);
         }
+        let link = |to: &Path, name: &str| {
+            symlink(to, real.join(name)).expect("a link");
+            real.join(name)
+        };
+        let found = |path: &Path| local_buildpack(path, &listed, &data);
+        assert_eq!(found(&good), Some(good.clone()));
+        assert_eq!(found(&link(&good, "link")), Some(good.clone()));
+        let inside = link(&of_an_app, "listed/leads-in");
+        let outside = link(&other, "listed/leads-out");
+        let around = real.join("listed/../other");
+        for bad in [of_an_app, inside, outside, around, other, real.join("listed/none")] {
+            assert_eq!(found(&bad), None, "{}", bad.display());
+        }
+        assert_eq!(local_buildpack(&good, &[], &data), None);
     }
 }

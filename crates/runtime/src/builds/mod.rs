@@ -12,7 +12,7 @@ mod folder;
 use std::{
     collections::HashMap,
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -106,13 +106,7 @@ impl MachineBuilds {
         });
         let committed = match committed.await? {
             Err(artefacts::Error::TooLarge { size, limit }) => {
-                let text = format!(
-                    "The slug is too large: {} MB, and {} MB are allowed (DOZEN_LIMIT_SLUG_BYTES). Leave files out \
-                     with a .slugignore, or use fewer dependencies.",
-                    size >> 20,
-                    limit >> 20
-                );
-                return Err(over(text, output).await);
+                return Err(over(too_large(size, limit), output).await);
             }
             committed => committed.map_err(platform("make the image"))?,
         };
@@ -144,6 +138,15 @@ struct Timing {
 fn platform<E: std::error::Error + Send + Sync + 'static>(operation: &str) -> impl FnOnce(E) -> Error {
     let operation = operation.to_owned();
     move |source| Error::Platform { operation, source: Box::new(source) }
+}
+
+fn too_large(size: u64, limit: u64) -> String {
+    format!(
+        "The slug is too large: {} MB, and {} MB are allowed (DOZEN_LIMIT_SLUG_BYTES). Leave files out with a \
+         .slugignore, or use fewer dependencies.",
+        size >> 20,
+        limit >> 20
+    )
 }
 
 async fn blocking<T: Send + 'static>(
@@ -203,6 +206,35 @@ impl Builds for MachineBuilds {
         };
         let folder = Folder::make(&self.host, &spec)?;
         self.phases(&spec, &folder, output, ticket).await
+    }
+
+    async fn import(&self, app: AppId, archive: &Path, result: BuildResult) -> Result<Built, Error> {
+        let (ticket, host, archive) = (self.ticket(app), self.host.clone(), archive.to_owned());
+        blocking("import a slug", move || {
+            let _counted = ticket;
+            let limits = &host.options.limits;
+            let scratch = host.scratch(DynoId::random());
+            let imported = host.store.import(app, &archive, &scratch, limits.build_disk_bytes, &result);
+            let artefacts::Committed { image, size, layers } = imported.map_err(|error| match error {
+                artefacts::Error::Archive(unpack @ artefacts::Unpack::TooLarge(_)) => {
+                    Error::Limit(format!("The slug cannot be unpacked: {unpack} (DOZEN_LIMIT_BUILD_DISK_BYTES)."))
+                }
+                artefacts::Error::Archive(unpack) => Error::Archive(format!("The slug cannot be unpacked: {unpack}.")),
+                artefacts::Error::TooLarge { size, limit } => Error::Limit(too_large(size, limit)),
+                error => platform("import a slug")(error),
+            })?;
+            Ok(Built { image, result, size, layers, foreign_ms: 0 })
+        })
+        .await
+    }
+
+    async fn export(&self, app: AppId, image: &Digest, archive: &Path) -> Result<(), Error> {
+        let (ticket, host, image, archive) = (self.ticket(app), self.host.clone(), image.clone(), archive.to_owned());
+        blocking("export a slug", move || {
+            let _counted = ticket;
+            host.store.export(app, &image, &archive).map_err(platform("export a slug"))
+        })
+        .await
     }
 
     async fn purge_cache(&self, app: AppId) -> Result<(), Error> {

@@ -36,6 +36,8 @@ pub struct Options {
     pub root: bool,
     /// Private networks that dynos and builds may reach (`DOZEN_DYNO_ALLOW_NETWORKS`).
     pub allow_networks: Vec<Prefix>,
+    /// Where folders may be that are buildpacks (`DOZEN_BUILDPACK_DIRS`).
+    pub buildpack_dirs: Vec<PathBuf>,
     /// Toolchains for builds: directory outside, directory inside (`/opt/dozen/rust`, `/opt/dozen/go`).
     pub toolchains: Vec<(PathBuf, PathBuf)>,
     /// The trust store that programs in builds are pointed at, usually `/etc/ssl/certs/ca-certificates.crt`.

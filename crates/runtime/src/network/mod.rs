@@ -24,12 +24,12 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
-    str::FromStr,
     sync::Mutex,
 };
 
 use dozen_api::shim;
 use dozen_domain::ids::DynoId;
+pub use dozen_domain::network::Prefix;
 use serde::{Deserialize, Serialize};
 
 use lease::Leases;
@@ -76,54 +76,6 @@ pub enum Error {
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Io { operation, path, source }
-}
-
-/// A network: an address and how many of its bits count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Prefix {
-    /// Its first address.
-    pub address: IpAddr,
-    /// Bits that count.
-    pub length: u8,
-}
-
-/// A text is no network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a network; write it as 10.1.2.0/24 or fd00:1::/64")]
-pub struct NotANetwork(String);
-
-impl FromStr for Prefix {
-    type Err = NotANetwork;
-
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let wrong = || NotANetwork(text.to_owned());
-        let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
-        let address: IpAddr = address.trim().parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let length = length.map_or(Ok(most), |l| l.trim().parse()).map_err(|_| wrong())?;
-        if length > most { Err(wrong()) } else { Ok(Self { address, length }) }
-    }
-}
-
-impl std::fmt::Display for Prefix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.length)
-    }
-}
-
-impl TryFrom<String> for Prefix {
-    type Error = NotANetwork;
-
-    fn try_from(text: String) -> Result<Self, NotANetwork> {
-        text.parse()
-    }
-}
-
-impl From<Prefix> for String {
-    fn from(prefix: Prefix) -> Self {
-        prefix.to_string()
-    }
 }
 
 /// What was chosen for a data directory; kept in `network.json`.

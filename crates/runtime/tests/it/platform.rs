@@ -190,6 +190,7 @@ pub(crate) fn options(data: &Path, limits: Limits, logs: logs::Sender) -> Option
         logs,
         root: true,
         allow_networks: Vec::new(),
+        buildpack_dirs: Vec::new(),
         toolchains: Vec::new(),
         ca_bundle: None,
     }

@@ -20,12 +20,12 @@ use dozen_domain::{
     ids::{AppId, BuildId, SourceId},
 };
 use serde::Deserialize;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Error, Result, apps, fetch,
+    Error, Result, apps, buildpack_installations, fetch,
     output::{self, Kind, Writer},
-    sources,
+    slugs, sources,
 };
 use crate::{
     Context,
@@ -35,6 +35,7 @@ use crate::{
         apps::App,
         buildpack_installations::Installation,
         builds::{Build, Status},
+        releases::Release,
     },
 };
 
@@ -76,6 +77,12 @@ impl Building {
     pub fn is_busy(&self, app: AppId) -> bool {
         let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
         apps.get(&app).is_some_and(|queue| queue.builds > 0 || queue.turn.try_lock().is_err())
+    }
+
+    /// A place among the machine's builds, once one is free.
+    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        self.slots.clone().acquire_owned().await.ok()
     }
 
     fn enter(&self, app: AppId, only_first: bool) -> Option<Arc<tokio::sync::Mutex<()>>> {
@@ -244,7 +251,7 @@ pub async fn create(context: &Context, account: &Account, app: &App, new: New) -
     for buildpack in new.buildpacks.unwrap_or_default() {
         let text = buildpack.url.or(buildpack.name);
         let text = text.ok_or_else(|| Error::invalid("A buildpack needs a url or a name."))?;
-        reference(&text)?;
+        buildpack_installations::reference(&text, &context.settings.buildpack_dirs)?;
         buildpacks.push(text);
     }
     super::room::check(context)?;
@@ -260,9 +267,7 @@ pub async fn create(context: &Context, account: &Account, app: &App, new: New) -
         let path = scratch(&context, job.build.id, ".tgz");
         let had = match &origin {
             Origin::Uploaded(source) => sources::copy(&context, *source, &path).await,
-            Origin::Address(url) => {
-                fetch::to_file(url, &path, context.limits().source_bytes, &context.settings.build_env).await
-            }
+            Origin::Address(url) => fetch::to_file(&context, url, &path, context.limits().source_bytes).await,
         };
         let had = match (had, checksum) {
             (Ok(()), Some(checksum)) => fetch::verify(&path, checksum).await,
@@ -288,14 +293,12 @@ enum Origin {
     Address(http::Uri),
 }
 
-fn reference(text: &str) -> Result<Reference> {
-    text.parse().map_err(|error: dozen_domain::buildpack::Invalid| Error::invalid(error.to_string()))
-}
-
 /// The buildpacks of a build: those it asked for, else the app's.
 async fn buildpacks(context: &Context, build: &Build) -> Result<Vec<Reference>> {
+    // Looked at again: the operator may have changed what is listed.
+    let reference = |text: &String| buildpack_installations::reference(text, &context.settings.buildpack_dirs);
     if !build.buildpacks.is_empty() {
-        return build.buildpacks.iter().map(|text| reference(text)).collect();
+        return build.buildpacks.iter().map(reference).collect();
     }
     let installed = store::buildpack_installations::of_app(&mut *context.store.read().await?, build.app).await?;
     installed.iter().map(|Installation { url, .. }| reference(url)).collect()
@@ -317,6 +320,22 @@ pub async fn find(context: &Context, app: AppId, id: &str) -> Result<Build> {
     let id: BuildId = id.parse().map_err(|_| Error::NotFound("build"))?;
     let found = store::builds::by_id(&mut *context.store.read().await?, id).await?;
     found.filter(|build| build.app == app).ok_or(Error::NotFound("build"))
+}
+
+/// The release that runs a pushed commit, or is about to, when its build is the newest that succeeded: then another push
+/// of it (to the other of `main` and `master`, or again after a push that broke off once it was built) has nothing to do.
+///
+/// # Errors
+/// When the database fails.
+pub async fn released(context: &Context, app: AppId, commit: &str) -> Result<Option<Release>> {
+    let mut db = context.store.read().await?;
+    let Some(build) = store::builds::newest_succeeded(&mut db, app).await? else { return Ok(None) };
+    let pushed = build.source_url.starts_with(&apps::git_host(context)) && build.source_url.ends_with(commit);
+    if !pushed || build.source_version.as_deref() != Some(commit) || build.slug.is_none() {
+        return Ok(None);
+    }
+    let newest = store::releases::newest_not_failed(&mut db, app).await?;
+    Ok(newest.filter(|release| release.slug == build.slug && release.slug_kept))
 }
 
 /// Throws an app's build caches away.
@@ -348,6 +367,7 @@ pub async fn recover(context: &Context) -> Result<()> {
     db.commit().await?;
     remove_scratch(&context.settings.data_dir.join("tmp"));
     sources::sweep(context);
+    slugs::sweep(context);
     Ok(())
 }
 

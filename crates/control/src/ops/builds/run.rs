@@ -137,6 +137,10 @@ impl Job {
                 self.output.complain("The app was destroyed; nothing is built.");
                 return Err(Failed);
             }
+            Err(ops::Error::Invalid(why)) => {
+                self.output.complain(&why);
+                return Err(Failed);
+            }
             Err(error) => return Err(self.ours(&error)),
         };
         let built = self.context.builds.build(spec, &mut self.output).await;
@@ -145,7 +149,7 @@ impl Job {
             Ok(built) => built,
             // Both were told in the output.
             Err(build::Error::Failed | build::Error::Limit(_)) => return Err(Failed),
-            Err(error @ build::Error::Platform { .. }) => return Err(self.ours(&error)),
+            Err(error @ (build::Error::Platform { .. } | build::Error::Archive(_))) => return Err(self.ours(&error)),
         };
         let most = self.context.limits().slug_bytes;
         self.output.say("\n-----> Compressing...\n");
@@ -230,11 +234,11 @@ impl Job {
 
     fn slug(&self, built: Built) -> Slug {
         let now = self.context.now();
-        let hex = built.image.0.strip_prefix("sha256:").unwrap_or(&built.image.0);
         Slug {
             id: SlugId::random(),
             app: self.app.id,
-            checksum: Some(format!("SHA256:{hex}")),
+            // Of an archive, which is made only when somebody wants it.
+            checksum: None,
             image: Some(built.image),
             commit: self.build.source_version.clone(),
             commit_description: self.build.source_version_description.clone(),
