@@ -8,6 +8,7 @@
 //! * [`log_session`]: control's side of reading them back.
 //! * [`platform`]: what the Platform API answers, as types.
 //! * [`frame`], [`socket`]: how all of that goes over Unix sockets.
+//! * [`removal`]: how a directory that an app could write goes, which several roles have to do.
 
 pub mod build;
 pub mod client;
@@ -17,6 +18,7 @@ pub mod frame;
 pub mod log_session;
 pub mod logs;
 pub mod platform;
+pub mod removal;
 pub mod routes;
 pub mod shim;
 pub mod socket;

@@ -108,6 +108,10 @@ limits! {
     source_bytes = 1_073_741_824;
     /// Largest pack of one push.
     push_bytes = 1_073_741_824;
+    /// Builds, and outputs of release commands, of one app that are kept.
+    builds_kept = 300;
+    /// Least life of the URL of a build's or release command's output; it ends before twice as much.
+    output_url_seconds = 86_400;
     /// Successful releases whose slugs are kept.
     slugs_kept_releases = 50;
     /// Slugs that were created through the API and never released are removed after this.

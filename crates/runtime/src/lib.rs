@@ -11,7 +11,6 @@ pub mod builds;
 pub mod cgroup;
 pub mod engine;
 pub mod network;
-mod removal;
 pub mod sandbox;
 pub mod shim;
 pub mod teardown;

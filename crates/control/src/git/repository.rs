@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dozen_api::removal::remove_all;
 use dozen_domain::ids::AppId;
 
 use super::{Error, process};
@@ -93,14 +94,20 @@ pub(super) async fn upkeep(context: &Context, app: AppId) -> ops::Result<()> {
     Ok(db.commit().await?)
 }
 
-/// Bytes of all files below a directory.
+/// Bytes of all files below a directory. Links count as themselves, and how deep references are nested is the pusher's
+/// choice: so not by recursion.
 fn bytes(directory: &Path) -> u64 {
-    let of = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(data) if data.is_dir() => bytes(&entry.path()),
-        Ok(data) => data.len(),
-        Err(_) => 0,
-    };
-    entries(directory).map(of).sum()
+    let (mut ahead, mut bytes) = (vec![directory.to_owned()], 0);
+    while let Some(directory) = ahead.pop() {
+        for entry in entries(&directory) {
+            match entry.metadata() {
+                Ok(data) if data.is_dir() => ahead.push(entry.path()),
+                Ok(data) => bytes += data.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 /// Begin of the names of what is to be removed, in `tmp`.
@@ -127,17 +134,35 @@ pub(super) fn set_aside(data_dir: &Path, app: AppId) -> Vec<PathBuf> {
 pub fn sweep(data_dir: &Path) {
     for app in entries(&data_dir.join("apps")) {
         for entry in entries(&app.path()).filter(|entry| entry.file_name().to_string_lossy().starts_with("repo.git.")) {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = remove_all(&entry.path());
         }
         if let Ok(app) = app.file_name().to_string_lossy().parse() {
             set_aside(data_dir, app);
         }
     }
     for entry in entries(&data_dir.join("tmp")).filter(|entry| entry.file_name().to_string_lossy().starts_with(ASIDE)) {
-        let _ = fs::remove_dir_all(entry.path());
+        let _ = remove_all(&entry.path());
     }
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
     fs::read_dir(directory).into_iter().flatten().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_measured_however_deep_it_is_and_without_following_links() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path().join("repo.git");
+        let deep = root.join("d/".repeat(1_000));
+        fs::create_dir_all(&deep).expect("directories");
+        fs::write(deep.join("file"), "12345").expect("a file");
+        std::os::unix::fs::symlink(&root, root.join("loop")).expect("a link");
+        let link = fs::symlink_metadata(root.join("loop")).expect("a link").len();
+        let measuring = std::thread::Builder::new().stack_size(128 << 10).spawn(move || bytes(&root));
+        assert_eq!(measuring.expect("a thread").join().expect("no panic"), 5 + link);
+    }
 }

@@ -21,12 +21,12 @@ use crate::{
 /// `GET /streams/{kind}/{app}/{id}/{tag}`, without credentials.
 ///
 /// # Errors
-/// [`Error::NotFound`] when the address is not ours or nothing has begun.
+/// [`Error::NotFound`] when the address is not ours or nothing has begun, [`Error::Gone`] when it has ended.
 pub async fn follow(
     State(context): State<Context>,
     Path((kind, app, id, given)): Path<(String, AppId, Uuid, String)>,
 ) -> Result<Response> {
-    let path = output::path_of(&context, &kind, app, id, &given).ok_or(Error::NotFound("output"))?;
+    let path = output::path_of(&context, &kind, app, id, &given)?;
     let output = context.outputs.follow(&path).map_err(|_| Error::NotFound("output"))?;
     let mut response = Body::from_stream(output).into_response();
     let headers = response.headers_mut();

@@ -24,6 +24,11 @@ use crate::{
 /// Passwords that are checked at the same time: each check is slow on purpose and must not take the whole machine.
 static CHECKS: Semaphore = Semaphore::const_new(1);
 
+/// Where the first account is told.
+const FILE: &str = "admin.json";
+/// Its next contents, while the token in it is being replaced.
+const NEXT: &str = "admin.next.json";
+
 /// `$D/admin.json`: the first account as `dozen env` reads it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Admin {
@@ -39,13 +44,17 @@ impl Admin {
     /// # Errors
     /// When it is not there, not readable or not in this form.
     pub fn read(data_dir: &Path) -> std::io::Result<Self> {
-        Ok(serde_json::from_slice(&fs::read(data_dir.join("admin.json"))?)?)
+        Ok(serde_json::from_slice(&fs::read(data_dir.join(FILE))?)?)
     }
 
     fn write(&self, data_dir: &Path) -> Result<()> {
-        let failed = |error| Error::platform("write admin.json", error);
+        self.write_as(&data_dir.join(FILE))
+    }
+
+    fn write_as(&self, path: &Path) -> Result<()> {
+        let failed = |error| Error::platform(format!("write {}", path.display()), error);
         let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from).map_err(failed)?;
-        keys::write_private(&data_dir.join("admin.json"), &text).map_err(failed)
+        keys::write_private(path, &text).map_err(failed)
     }
 }
 
@@ -56,7 +65,8 @@ impl Admin {
 pub async fn ensure_admin(context: &Context) -> Result<()> {
     let mut db = context.store.write().await?;
     if store::accounts::any(&mut db).await? {
-        return Ok(());
+        drop(db);
+        return mend_admin(context).await;
     }
     let settings = &context.settings;
     let written = Admin::read(&settings.data_dir).ok();
@@ -75,18 +85,72 @@ pub async fn ensure_admin(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Keeps `admin.json` true when the token in it was replaced, so that `dozen env` goes on working.
+/// Makes `admin.json` usable again: ends a replacement of its token that a kill cut off, and gives the first account a
+/// new token where the file is lost or damaged (whoever may write it may read the database as well).
+async fn mend_admin(context: &Context) -> Result<()> {
+    let directory = &context.settings.data_dir;
+    let next = directory.join(NEXT);
+    if let Ok(bytes) = fs::read(&next) {
+        let admin: Option<Admin> = serde_json::from_slice(&bytes).ok();
+        let replaced = match &admin {
+            Some(admin) => by_token(context, &Token::presented(admin.api_key.expose())).await.is_ok(),
+            None => false,
+        };
+        settle_admin_key(context, replaced)?;
+    }
+    let why = match Admin::read(directory) {
+        Ok(_) => return Ok(()),
+        Err(why) => why,
+    };
+    let mut db = context.store.write().await?;
+    let Some(account) = store::accounts::first_admin(&mut db).await? else { return Ok(()) };
+    let token = match &context.settings.admin_api_key {
+        Some(given) => Token::presented(given.expose()),
+        None => Token::random(),
+    };
+    if store::authorizations::by_token(&mut db, &token.hash(), context.now()).await?.is_none() {
+        let text = Some(format!("in place of a lost {FILE}"));
+        store::authorizations::put(&mut db, &authorization(&account, &token, text, None, context.now())).await?;
+    }
+    db.commit().await?;
+    let path = directory.join(FILE);
+    if path.exists() {
+        let aside = directory.join("admin.json.damaged");
+        fs::rename(&path, &aside).map_err(|error| Error::platform("put the damaged admin.json aside", error))?;
+    }
+    Admin { email: account.email, api_key: Secret::new(token.expose()) }.write(directory)?;
+    tracing::warn!(
+        path = %path.display(), %why,
+        "was lost or damaged; written again with a new token. Run eval \"$(dozen env)\" where the former one was in use"
+    );
+    Ok(())
+}
+
+/// Before the first account's token is replaced: writes what `admin.json` is to be, so that a kill in between leaves
+/// `dozen env` a token that works. [`settle_admin_key`] ends it. Says whether it is that token at all.
 ///
 /// # Errors
-/// When the file cannot be written; the new token is in force all the same.
-pub(super) fn replace_admin_key(context: &Context, old: &Hash, new: &Token) -> Result<()> {
+/// When the file cannot be written; nothing has changed then.
+pub(super) fn prepare_admin_key(context: &Context, old: &Hash, new: &Token) -> Result<bool> {
     let directory = &context.settings.data_dir;
-    let Ok(mut admin) = Admin::read(directory) else { return Ok(()) };
+    let Ok(mut admin) = Admin::read(directory) else { return Ok(false) };
     if Token::presented(admin.api_key.expose()).hash() != *old {
-        return Ok(());
+        return Ok(false);
     }
     admin.api_key = Secret::new(new.expose());
-    admin.write(directory)
+    admin.write_as(&directory.join(NEXT))?;
+    Ok(true)
+}
+
+/// Puts the prepared `admin.json` in force when the token was `replaced`, and throws it away when it was not.
+///
+/// # Errors
+/// When the disk refuses; the next start of the role does it again.
+pub(super) fn settle_admin_key(context: &Context, replaced: bool) -> Result<()> {
+    let directory = &context.settings.data_dir;
+    let next = directory.join(NEXT);
+    let settled = if replaced { fs::rename(&next, directory.join(FILE)) } else { fs::remove_file(&next) };
+    settled.map_err(|error| Error::platform(format!("replace {FILE}"), error))
 }
 
 /// Makes an account with a token, for `dozen accounts:create EMAIL`. A password is optional: a token serves as one.

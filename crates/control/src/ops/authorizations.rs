@@ -102,8 +102,12 @@ pub async fn regenerate(context: &Context, mut one: Authorization) -> Result<(Au
     one.token_expires_at = one.token_expires_at.map(|end| now + (end - one.updated_at).max(SECOND));
     (one.token_id, one.token_hash, one.token_hint) = (TokenId::random(), token.hash(), token.hint());
     one.updated_at = now;
-    put(context, &one).await?;
-    accounts::replace_admin_key(context, &old, &token)?;
+    let first = accounts::prepare_admin_key(context, &old, &token)?;
+    let stored = put(context, &one).await;
+    if first {
+        accounts::settle_admin_key(context, stored.is_ok())?;
+    }
+    stored?;
     Ok((one, token))
 }
 

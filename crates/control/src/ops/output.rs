@@ -5,7 +5,7 @@
 //! directory and go with it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
@@ -16,11 +16,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use dozen_api::clock::Micros;
 use dozen_domain::ids::AppId;
 use futures_util::Stream;
 use tokio::{io::AsyncWrite, sync::watch};
 use uuid::Uuid;
 
+use super::{Error, Result};
 use crate::Context;
 
 /// Bytes that a reader gets at once.
@@ -44,27 +46,71 @@ impl Kind {
     }
 
     /// What an address's tag stands for.
-    fn content(self, app: AppId, id: Uuid) -> String {
-        format!("output {} {app} {id}", self.as_str())
+    fn content(self, app: AppId, id: Uuid, ends: Micros) -> String {
+        format!("output {} {app} {id} {ends}", self.as_str())
     }
 }
 
 /// Where an output's file is.
 pub fn path(context: &Context, kind: Kind, app: AppId, id: Uuid) -> PathBuf {
-    let directory = context.settings.data_dir.join("apps").join(app.to_string()).join(kind.as_str());
-    directory.join(format!("{id}.log"))
+    directory(context, kind, app).join(format!("{id}.log"))
 }
 
-/// Where clients read an output, without credentials: the address carries its own secret.
+fn directory(context: &Context, kind: Kind, app: AppId) -> PathBuf {
+    context.settings.data_dir.join("apps").join(app.to_string()).join(kind.as_str())
+}
+
+/// Where clients read an output, without credentials: the address carries its own secret and its end.
+///
+/// The end is that of the time after the present one, so that the same is answered for a while and clients that ask
+/// whether something has changed hear that nothing has.
 pub fn url(context: &Context, kind: Kind, app: AppId, id: Uuid) -> String {
-    let tag = context.keys.ticket.tag(&kind.content(app, id));
-    format!("{}/streams/{}/{app}/{id}/{tag}", context.settings.api_url, kind.as_str())
+    let life = Micros::try_from(context.limits().output_url_seconds).unwrap_or(Micros::MAX);
+    let life = life.saturating_mul(1_000_000).max(1);
+    let now = context.now();
+    let ends = (now - now.rem_euclid(life)).saturating_add(life).saturating_add(life);
+    let tag = context.keys.ticket.tag(&kind.content(app, id, ends));
+    format!("{}/streams/{}/{app}/{id}/{ends}-{tag}", context.settings.api_url, kind.as_str())
 }
 
-/// The file behind an address, if the address is one of ours.
-pub fn path_of(context: &Context, kind: &str, app: AppId, id: Uuid, tag: &str) -> Option<PathBuf> {
-    let kind = [Kind::Build, Kind::Release].into_iter().find(|known| known.as_str() == kind)?;
-    context.keys.ticket.is_tag(tag, &kind.content(app, id)).then(|| path(context, kind, app, id))
+/// The file behind an address.
+///
+/// # Errors
+/// [`Error::NotFound`] when the address is none of ours, [`Error::Gone`] when it has ended.
+pub fn path_of(context: &Context, kind: &str, app: AppId, id: Uuid, secret: &str) -> Result<PathBuf> {
+    const UNKNOWN: Error = Error::NotFound("output");
+    let kind = [Kind::Build, Kind::Release].into_iter().find(|known| known.as_str() == kind).ok_or(UNKNOWN)?;
+    let (ends, tag) = secret.split_once('-').ok_or(UNKNOWN)?;
+    let ends: Micros = ends.parse().map_err(|_| UNKNOWN)?;
+    if !context.keys.ticket.is_tag(tag, &kind.content(app, id, ends)) {
+        return Err(UNKNOWN);
+    }
+    if ends <= context.now() {
+        return Err(Error::Gone("This address has expired. Ask for the build or release again.".to_owned()));
+    }
+    Ok(path(context, kind, app, id))
+}
+
+/// Removes an app's outputs of a kind but for these and those that are being written.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn retain(context: &Context, kind: Kind, app: AppId, keep: &HashSet<Uuid>) -> io::Result<usize> {
+    let directory = directory(context, kind, app);
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let path = entry?.path();
+        let id = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<Uuid>().ok());
+        if id.is_some_and(|id| !keep.contains(&id)) && !context.outputs.is_written(&path) {
+            fs::remove_file(&path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// How far a file has been written.
@@ -104,6 +150,11 @@ impl Outputs {
     pub fn resume(&self, path: &Path, most: u64) -> io::Result<(Writer, Vec<u8>)> {
         let held = fs::read(path)?;
         Ok((self.open(path, most, false)?, held))
+    }
+
+    /// Whether an output has a writer.
+    fn is_written(&self, path: &Path) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(path)
     }
 
     fn open(&self, path: &Path, most: u64, fresh: bool) -> io::Result<Writer> {

@@ -14,7 +14,6 @@ use dozen_api::{build, clock::Micros};
 use dozen_domain::{
     ids::{AppId, SlugId},
     image::{BuildResult, Digest, ProcessTypes},
-    release::Status,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -33,7 +32,7 @@ use crate::{
 };
 
 /// Releases whose slugs are never removed: what `heroku releases` can list and roll back to.
-const LISTED: usize = 50;
+const LISTED: i64 = 50;
 const GET: &str = "slug-get";
 const PUT: &str = "slug-put";
 
@@ -269,13 +268,11 @@ async fn remove_archives(context: &Context, app: AppId, keep: &[Slug]) -> Result
 /// When the database or the artefact store fails; the next build tries again.
 pub async fn prune(context: &Context, app: AppId) -> Result<()> {
     let mut db = context.store.write().await?;
-    let releases = store::releases::of_app(&mut db, app).await?;
     let slugs = store::slugs::kept(&mut db, app).await?;
-    let most = usize::try_from(context.limits().slugs_kept_releases).unwrap_or(usize::MAX);
-    let listed = releases.iter().rev().take(LISTED);
-    let succeeded = releases.iter().rev().filter(|release| release.status == Status::Succeeded).take(most);
-    let needed: HashSet<SlugId> = listed.chain(succeeded).filter_map(|release| release.slug).collect();
-    let released: HashSet<SlugId> = releases.iter().filter_map(|release| release.slug).collect();
+    let most = i64::try_from(context.limits().slugs_kept_releases).unwrap_or(i64::MAX);
+    let needed: HashSet<SlugId> =
+        store::releases::needed_slugs(&mut db, app, LISTED, most).await?.into_iter().collect();
+    let released: HashSet<SlugId> = store::releases::released_slugs(&mut db, app).await?.into_iter().collect();
     let now = context.now();
     let patience = Micros::try_from(context.limits().slug_unreleased_seconds).unwrap_or(Micros::MAX);
     let since = now.saturating_sub(patience.saturating_mul(1_000_000));

@@ -137,5 +137,25 @@ pub async fn expire(context: &Context) -> Result<usize> {
         }
     }
     db.commit().await?;
+    remove_strangers(context).await?;
     Ok(expired.len())
+}
+
+/// Removes uploads whose rows went with their accounts.
+async fn remove_strangers(context: &Context) -> Result<()> {
+    let failed = |error| Error::platform("remove the sources of accounts that are gone", error);
+    let mut entries = match fs::read_dir(context.settings.data_dir.join("sources")).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    while let Some(entry) = entries.next_entry().await.map_err(failed)? {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(".tgz")).and_then(|id| id.parse().ok());
+        let Some(id) = id else { continue };
+        // Looked up after the file was seen: a row comes before its file.
+        if store::sources::by_id(&mut *context.store.read().await?, id).await?.is_none() {
+            fs::remove_file(entry.path()).await.map_err(failed)?;
+        }
+    }
+    Ok(())
 }

@@ -66,7 +66,9 @@ impl Apps {
             .map_err(|error| ops::Error::platform("remove the app's images", error))?;
         let failed = |source| ops::Error::platform(format!("remove what is left of app {app}"), source);
         forget_logs(context, app).await.map_err(failed)?;
-        match tokio::fs::remove_dir_all(context.settings.data_dir.join("apps").join(app.to_string())).await {
+        let left = context.settings.data_dir.join("apps").join(app.to_string());
+        let removed = tokio::task::spawn_blocking(move || dozen_api::removal::remove_all(&left)).await;
+        match removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }

@@ -124,6 +124,16 @@ pub async fn by_email(db: &mut SqliteConnection, email: &str) -> Result<Option<A
     row.as_ref().map(from_row).transpose()
 }
 
+/// The account of the platform's first start.
+///
+/// # Errors
+/// When the database fails.
+pub async fn first_admin(db: &mut SqliteConnection) -> Result<Option<Account>> {
+    let query = sqlx::query("SELECT * FROM accounts WHERE admin ORDER BY created_at, id LIMIT 1");
+    let row = query.fetch_optional(db).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
 /// Whether there is any account.
 ///
 /// # Errors

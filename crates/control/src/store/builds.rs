@@ -160,6 +160,27 @@ pub async fn by_id(db: &mut SqliteConnection, id: BuildId) -> Result<Option<Buil
     row.as_ref().map(from_row).transpose()
 }
 
+/// Forgets an app's builds that have ended, but for the newest so many; answers how many those were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(db: &mut SqliteConnection, app: AppId, keep: i64) -> Result<u64> {
+    let query = sqlx::query(
+        "DELETE FROM builds WHERE status <> 'pending' AND id IN \
+         (SELECT id FROM builds WHERE app = ?1 ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?2)",
+    );
+    Ok(query.bind(app.to_string()).bind(keep).execute(db).await?.rows_affected())
+}
+
+/// Ids of an app's builds.
+///
+/// # Errors
+/// When the database fails.
+pub async fn ids(db: &mut SqliteConnection, app: AppId) -> Result<Vec<BuildId>> {
+    let rows = sqlx::query("SELECT id FROM builds WHERE app = ?1").bind(app.to_string()).fetch_all(db).await?;
+    rows.iter().map(|row| column::parse(row, "id")).collect()
+}
+
 /// An app's newest build that succeeded.
 ///
 /// # Errors

@@ -210,6 +210,41 @@ pub async fn pending(db: &mut SqliteConnection) -> Result<Vec<Release>> {
     query.fetch_all(db).await?.iter().map(from_row).collect()
 }
 
+/// Ids of an app's newest releases, as many as asked for.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_ids(db: &mut SqliteConnection, app: AppId, most: i64) -> Result<Vec<ReleaseId>> {
+    let query = sqlx::query("SELECT id FROM releases WHERE app = ?1 ORDER BY version DESC LIMIT ?2");
+    let rows = query.bind(app.to_string()).bind(most).fetch_all(db).await?;
+    rows.iter().map(|row| column::parse(row, "id")).collect()
+}
+
+/// Slugs that an app's newest `listed` releases, or its newest `succeeded` ones that succeeded, have.
+///
+/// # Errors
+/// When the database fails.
+pub async fn needed_slugs(db: &mut SqliteConnection, app: AppId, listed: i64, succeeded: i64) -> Result<Vec<SlugId>> {
+    let query = sqlx::query(
+        "SELECT slug FROM (SELECT slug FROM releases WHERE app = ?1 ORDER BY version DESC LIMIT ?2) \
+         WHERE slug IS NOT NULL UNION \
+         SELECT slug FROM (SELECT slug FROM releases JOIN release_outcomes ON release = releases.id \
+         AND status = 'succeeded' WHERE app = ?1 ORDER BY version DESC LIMIT ?3) WHERE slug IS NOT NULL",
+    );
+    let rows = query.bind(app.to_string()).bind(listed).bind(succeeded).fetch_all(db).await?;
+    rows.iter().map(|row| column::parse(row, "slug")).collect()
+}
+
+/// Slugs that any of an app's releases has.
+///
+/// # Errors
+/// When the database fails.
+pub async fn released_slugs(db: &mut SqliteConnection, app: AppId) -> Result<Vec<SlugId>> {
+    let query = sqlx::query("SELECT DISTINCT slug FROM releases WHERE app = ?1 AND slug IS NOT NULL");
+    let rows = query.bind(app.to_string()).fetch_all(db).await?;
+    rows.iter().map(|row| column::parse(row, "slug")).collect()
+}
+
 /// Number and hash of the last row of an app's ledger.
 ///
 /// # Errors

@@ -30,10 +30,11 @@ impl Authority {
     pub(super) fn ensure(directory: &Path, now: u64) -> Result<Self, Error> {
         let (certificate, key) = (directory.join("ca.pem"), directory.join("ca.key"));
         let made = |source| Error::Make { path: certificate.clone(), source };
+        let damaged = || Error::Authority { path: certificate.clone() };
         let (pem, pair) = match (read(&certificate)?, read(&key)?) {
-            (Some(pem), Some(key)) => (pem, KeyPair::from_pem(&key).map_err(made)?),
+            (Some(pem), Some(key)) => (pem, KeyPair::from_pem(&key).map_err(|_| damaged())?),
             // The key is written first: a certificate without it was lost by somebody else.
-            (Some(_), None) => return Err(Error::Authority { path: certificate }),
+            (Some(_), None) => return Err(damaged()),
             (None, _) => {
                 let pair = KeyPair::generate().map_err(made)?;
                 let pem = parameters(now).self_signed(&pair).map_err(made)?.pem();
@@ -43,11 +44,11 @@ impl Authority {
             }
         };
         let public = pair.subject_public_key_info();
-        let issuer = Issuer::from_ca_cert_pem(&pem, pair).map_err(made)?;
-        let der = load::chain(&certificate)?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, pair).map_err(|_| damaged())?;
+        let der = load::chain(&certificate).map_err(|_| damaged())?;
         // A subject's public key stands as it is inside its certificate.
         if !der.first().is_some_and(|der| der.windows(public.len()).any(|window| window == public)) {
-            return Err(Error::Authority { path: certificate });
+            return Err(damaged());
         }
         Ok(Self { issuer, certificate, pem })
     }

@@ -77,8 +77,12 @@ pub enum Error {
         #[source]
         source: rustls::Error,
     },
-    /// The authority's files do not belong together.
-    #[error("{} and ca.key do not belong together: restore them, or remove both to start with a new authority that clients must trust again", path.display())]
+    /// The authority's files are damaged or do not belong together.
+    #[error(
+        "{} and ca.key beside it are damaged or do not belong together: put both back from a backup, or remove both to \
+         start with a new authority (then run eval \"$(dozen env)\" again where clients trust the old one)",
+        path.display()
+    )]
     Authority {
         /// The authority's certificate.
         path: PathBuf,
@@ -194,6 +198,23 @@ mod tests {
             let mode = fs::metadata(&key).expect("a key").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{}", key.display());
         }
+    }
+
+    #[test]
+    fn a_damaged_authority_is_told_with_what_to_do() {
+        let directory = tempfile::tempdir().expect("a directory");
+        ensure_at(directory.path(), &names(), NOW).expect("certificates");
+        for name in ["tls/ca.pem", "tls/ca.key"] {
+            let path = directory.path().join(name);
+            let whole = fs::read_to_string(&path).expect("a file");
+            for damaged in ["", "nonsense", &whole[..whole.len() / 2]] {
+                fs::write(&path, damaged).expect("a file");
+                let error = ensure_at(directory.path(), &names(), NOW).expect_err("damaged").to_string();
+                assert!(error.contains("ca.pem and ca.key") && error.contains("remove both"), "{name}: {error}");
+            }
+            fs::write(&path, whole).expect("a file");
+        }
+        ensure_at(directory.path(), &names(), NOW).expect("the copies are good");
     }
 
     #[test]

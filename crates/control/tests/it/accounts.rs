@@ -84,3 +84,40 @@ async fn the_account_may_make_so_many_calls_an_hour() {
     api.get("/account").await.is(200);
     assert!(ops::accounts::by_token(&api.context, &Token::presented("x")).await.is_err());
 }
+
+#[tokio::test]
+async fn a_lost_or_damaged_admin_file_is_written_again_with_a_token_that_works() {
+    for damage in [None, Some("{")] {
+        let api = Api::new().await;
+        let path = api.directory.path().join("admin.json");
+        match damage {
+            None => std::fs::remove_file(&path).expect("removed"),
+            Some(text) => std::fs::write(&path, text).expect("a file"),
+        }
+        ops::accounts::ensure_admin(&api.context).await.expect("mended");
+        let admin = Admin::read(api.directory.path()).expect("admin.json");
+        api.call(admin.api_key.expose(), Method::GET, "/account", None).await.is(200);
+        api.get("/account").await.is(200);
+        assert_eq!(api.directory.path().join("admin.json.damaged").exists(), damage.is_some());
+        let before = std::fs::read(&path).expect("a file");
+        ops::accounts::ensure_admin(&api.context).await.expect("nothing to do");
+        assert_eq!(std::fs::read(&path).expect("a file"), before);
+    }
+}
+
+#[tokio::test]
+async fn a_kill_while_the_first_token_is_replaced_leaves_one_that_works() {
+    for replaced in [false, true] {
+        let api = Api::new().await;
+        let next = api.directory.path().join("admin.next.json");
+        let new = if replaced { api.post("/oauth/authorizations", json!({})).await.is(201).json } else { json!(null) };
+        let token = new["access_token"]["token"].as_str().unwrap_or("never stored").to_owned();
+        let admin = Admin::read(api.directory.path()).expect("admin.json");
+        std::fs::write(&next, json!({"email": admin.email, "api_key": token}).to_string()).expect("a file");
+        ops::accounts::ensure_admin(&api.context).await.expect("mended");
+        let after = Admin::read(api.directory.path()).expect("admin.json");
+        assert_eq!(after.api_key.expose(), if replaced { &token } else { admin.api_key.expose() });
+        api.call(after.api_key.expose(), Method::GET, "/account", None).await.is(200);
+        assert!(!next.exists());
+    }
+}

@@ -22,3 +22,4 @@ mod releases;
 mod schema;
 mod server;
 mod slugs;
+mod upkeep;

@@ -318,7 +318,7 @@ fn partial(path: &Path) -> PathBuf {
 fn remove_leftovers(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
-            let _ = crate::removal::remove_all(&entry.path());
+            let _ = dozen_api::removal::remove_all(&entry.path());
         }
     }
 }

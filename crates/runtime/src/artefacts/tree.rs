@@ -12,6 +12,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use dozen_api::removal::remove_all;
 use dozen_domain::ids::AppId;
 use ring::digest::{Context, SHA256};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, mknodat, syncfs};
@@ -22,7 +23,6 @@ use super::{
     pack::{OPAQUE, OPAQUE_MARKS, WHITEOUT},
     partial,
 };
-use crate::removal::remove_all;
 
 const SYNCED: &str = "synced";
 

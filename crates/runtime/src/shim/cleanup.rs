@@ -2,11 +2,11 @@
 
 use std::{io, os::fd::OwnedFd, path::PathBuf};
 
-use dozen_api::shim::Spec;
+use dozen_api::{removal::remove_all, shim::Spec};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::KEEP_SCRATCH;
-use crate::{cgroup::Cgroup, removal::remove_all, sandbox::disk};
+use crate::{cgroup::Cgroup, sandbox::disk};
 
 /// What is to be removed after a dyno's end.
 pub(super) struct Leavings {

@@ -347,6 +347,30 @@ pub async fn purge_cache(context: &Context, app: AppId) -> Result<()> {
     purged.map_err(|error| Error::platform("purge the build cache", error))
 }
 
+/// Forgets what is older than the newest `builds_kept` builds and releases of an app: builds with their outputs, and
+/// outputs of release commands. Files go by what is in the database afterwards, so doing it again mends what a kill left.
+///
+/// # Errors
+/// When the database or the disk fails.
+pub async fn forget(context: &Context, app: AppId) -> Result<u64> {
+    let keep = i64::try_from(context.limits().builds_kept).unwrap_or(i64::MAX);
+    let mut db = context.store.write().await?;
+    let forgotten = store::builds::forget(&mut db, app, keep).await?;
+    db.commit().await?;
+    let mut db = context.store.read().await?;
+    let builds = store::builds::ids(&mut db, app).await?.into_iter().map(|id| id.0).collect();
+    let releases = store::releases::newest_ids(&mut db, app, keep).await?.into_iter().map(|id| id.0).collect();
+    drop(db);
+    let context = context.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        output::retain(&context, Kind::Build, app, &builds)?;
+        output::retain(&context, Kind::Release, app, &releases)
+    });
+    let failed = |error| Error::platform("remove old outputs", error);
+    removed.await.map_err(|error| failed(std::io::Error::other(error)))?.map_err(failed)?;
+    Ok(forgotten)
+}
+
 /// Fails builds that the role's last end cut off, and removes what they left in `tmp`. Called once, at start.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ const DEPTH: usize = 32;
 ///
 /// # Errors
 /// When there is none, or something in it cannot be removed.
-pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+pub fn remove_all(path: &Path) -> io::Result<()> {
     let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
     let top = match open(CWD, &name) {
         Err(Errno::NOTDIR | Errno::LOOP) => return Ok(unlinkat(CWD, &name, AtFlags::empty())?),
