@@ -148,8 +148,8 @@ impl Host {
         self.options.data.join("tmp").join(dyno.to_string())
     }
 
-    /// A dyno's control group.
-    pub(crate) fn cgroup(&self, dyno: DynoId) -> Option<String> {
+    /// A dyno's control group, relative to each controller's root.
+    pub fn cgroup(&self, dyno: DynoId) -> Option<String> {
         self.cgroup.as_ref().map(|parent| format!("{parent}/{dyno}"))
     }
 

@@ -26,6 +26,38 @@ fn system_calls_that_lead_out_are_refused() {
     for what in ["clone3", "io-uring"] {
         assert!(probe(&[what]).1.contains("Function not implemented"), "{what}");
     }
+    // What the kernel offers to whoever administers it, traces others or looks into it.
+    for call in [
+        libc::SYS_perf_event_open,
+        libc::SYS_userfaultfd,
+        libc::SYS_kexec_load,
+        libc::SYS_kexec_file_load,
+        libc::SYS_init_module,
+        libc::SYS_finit_module,
+        libc::SYS_delete_module,
+        libc::SYS_add_key,
+        libc::SYS_request_key,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_open_by_handle_at,
+        libc::SYS_fanotify_init,
+        libc::SYS_pivot_root,
+        libc::SYS_open_tree,
+        libc::SYS_fsopen,
+        libc::SYS_move_mount,
+        libc::SYS_umount2,
+        libc::SYS_swapon,
+        libc::SYS_reboot,
+        libc::SYS_syslog,
+        libc::SYS_quotactl,
+        libc::SYS_sethostname,
+        libc::SYS_settimeofday,
+        libc::SYS_acct,
+    ] {
+        let (exit, output) = probe(&["call", &call.to_string()]);
+        assert!(exit == Exit::Code(1) && output.contains("Operation not permitted"), "system call {call}: {output}");
+    }
     for what in ["packet-socket", "alg-socket"] {
         assert!(probe(&[what]).1.contains("Address family not supported"), "{what}");
     }

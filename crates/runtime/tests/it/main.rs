@@ -11,6 +11,7 @@ mod dyno;
 mod engine;
 mod entry;
 mod escape;
+mod hostile;
 mod isolation;
 mod lifecycle;
 mod network;

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -45,6 +46,8 @@ impl Platform {
     pub(crate) async fn start(limits: Limits) -> Self {
         assert!(rustix::process::geteuid().is_root(), "run these tests as root");
         let data = tempfile::tempdir().expect("a directory");
+        // As the platform makes its own.
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o700)).expect("closed to others");
         let (sender, logs) = logs::Sender::memory();
         let host = Arc::new(Host::prepare(options(data.path(), limits, sender)).await.expect("the machine is ready"));
         let engine = Machine::new(host.clone());
@@ -178,6 +181,9 @@ impl Drop for Platform {
             let _ = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
         };
         quietly("ip", &["link", "del", chosen["bridge"].as_str().unwrap_or_default()]);
+        if let Some(group) = self.host.cgroup(DynoId::random()) {
+            dozen_runtime::cgroup::remove_parent(group.split('/').next().unwrap_or_default());
+        }
         quietly("nft", &["delete", "table", "inet", chosen["table"].as_str().unwrap_or_default()]);
     }
 }

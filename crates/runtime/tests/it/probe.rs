@@ -68,11 +68,24 @@ fn attempt(what: &str, arguments: &[String]) -> io::Result<()> {
                     libc::pause();
                 }
             }
+            "hoard" => hoard(),
+            "call" => check(libc::syscall(number(0), 0, 0, 0, 0, 0, 0)),
             "forks" => forks(),
             "listen" => listen(&arguments[0], number(1) as u16, number(2) == 1),
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
+}
+
+/// Opens files until it may not, and says how often it could.
+#[expect(clippy::print_stdout, reason = "the result is its output")]
+fn hoard() -> io::Result<()> {
+    let mut open = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        open.push(file);
+    }
+    println!("stopped at {}", open.len());
+    Ok(())
 }
 
 /// Forks until it may not, and says how often it could.
