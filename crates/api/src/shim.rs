@@ -46,10 +46,23 @@ pub struct Spec {
     pub boot_ms: u64,
     /// Whether to give the process a terminal of this size (columns, rows) in place of pipes.
     pub terminal: Option<(u16, u16)>,
-    /// Whether an attached client's bytes go to standard input; otherwise it is `/dev/null`.
-    pub stdin: bool,
+    /// The client that this dyno is for: its bytes go to standard input. Without one that is `/dev/null`.
+    pub client: Option<Client>,
     /// Bytes of output to hold while nobody acknowledges.
     pub backlog_bytes: u64,
+}
+
+/// How a dyno bears with the client that it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Time for it to attach (R13).
+    pub wait_ms: u64,
+    /// Longest time without a byte in either direction.
+    pub idle_ms: u64,
+    /// Pause between the three SIGHUP when it is gone, and then until R16.
+    pub hangup_ms: u64,
+    /// Time between SIGTERM and SIGKILL when it did not come.
+    pub grace_ms: u64,
 }
 
 /// What is known of a dyno without asking its shim; written to `dyno.json` before the process starts.
@@ -141,8 +154,49 @@ pub enum Hello {
         /// Whether this reader is the one that stores output.
         ack: bool,
     },
-    /// Raw bytes both ways from here on: output from offset 0 out, standard input in.
+    /// The client of [`Spec::client`]. Answered with one frame, a `bool`: it is taken, or it came too late or second.
+    /// Raw bytes both ways from there on: output from offset 0 out, standard input in.
     Attach,
+    /// A way into the running dyno: from here on the other side is a process inside, which says [`Inside::Ready`] and
+    /// is then told one [`Enter`].
+    Enter,
+}
+
+/// What is to be done inside a running dyno, as its user and with all its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enter {
+    /// Run a command beside what runs there, in the same environment.
+    Run {
+        /// Its `argv`.
+        argv: Vec<String>,
+        /// Variables over the dyno's own.
+        env: BTreeMap<String, String>,
+        /// A terminal of this size (columns, rows), else pipes.
+        terminal: Option<(u16, u16)>,
+        /// With pipes: one of its own for standard error.
+        separate_errors: bool,
+    },
+    /// Make a TCP socket in the dyno's network.
+    Socket {
+        /// IPv6, else IPv4.
+        v6: bool,
+    },
+}
+
+/// What a process inside says on the connection of a [`Hello::Enter`], and the dyno's init in its name at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inside {
+    /// It waits for its [`Enter`].
+    Ready,
+    /// It is about to begin. Descriptors travel beside this frame: the terminal's master end; or the pipes of standard
+    /// input, output and, when asked for, error; or the socket.
+    Begun,
+    /// It cannot be done; why.
+    Failed(String),
+    /// It is gone.
+    Exited(Exit),
 }
 
 /// Control to shim.
@@ -199,6 +253,23 @@ pub enum Event {
     },
     /// It outlived its grace and was killed (R12).
     StopTimeout {
+        /// When.
+        at: Micros,
+    },
+    /// Its client did not attach in time (R13).
+    NotAttached {
+        /// When.
+        at: Micros,
+    },
+    /// Its client is gone, or was silent for too long, and every process was sent SIGHUP.
+    HungUp {
+        /// When.
+        at: Micros,
+        /// Which time, from 1.
+        attempt: u32,
+    },
+    /// It goes on without its client though it was sent SIGHUP (R16).
+    Detached {
         /// When.
         at: Micros,
     },

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod ops;
 pub mod reconcile;
 pub mod routes_feed;
+pub mod sessions;
 pub mod state;
 pub mod store;
 pub mod tls;

@@ -22,6 +22,7 @@ use crate::{
     auth::{failures::Failures, keys::Keys, rate::Rates},
     git, ops,
     reconcile::Nudge,
+    sessions::Sessions,
     store::Store,
     tls,
 };
@@ -147,6 +148,8 @@ pub struct Shared {
     pub building: ops::builds::Building,
     /// Release commands under way.
     pub phases: ops::release_phase::Phases,
+    /// Commands that wait for their clients.
+    pub sessions: Sessions,
     /// Pushes under way.
     pub pushes: git::Pushes,
     /// Git requests of this hour.
@@ -198,6 +201,7 @@ impl Context {
             outputs: ops::output::Outputs::default(),
             building,
             phases: ops::release_phase::Phases::default(),
+            sessions: Sessions::default(),
             pushes: git::Pushes::default(),
             git_requests: git::Requests::default(),
         }));

@@ -77,8 +77,20 @@ limits! {
     release_phase_seconds = 3_600;
     /// Dynos of one app over all process types.
     dynos_per_app = 100;
-    /// Concurrent one-off dynos of one app.
+    /// Concurrent one-off dynos of one app of the Basic and Standard sizes.
     one_offs_per_app = 50;
+    /// Concurrent one-off dynos of one app of the Performance sizes.
+    one_offs_performance_per_app = 5;
+    /// Concurrent one-off dynos of one app of the Eco size.
+    one_offs_eco_per_app = 1;
+    /// Time for a client to attach to its one-off dyno (R13).
+    attach_wait_seconds = 30;
+    /// Longest time without input or output of an attached one-off dyno.
+    attach_idle_seconds = 3_600;
+    /// Pause between the three SIGHUP to a dyno whose client is gone, and then until R16.
+    hangup_seconds = 5;
+    /// Longest command of a one-off dyno or of a session inside one (Linux takes arguments below 131,072 bytes).
+    command_bytes = 120_000;
 
     /// Disk that a dyno may fill with what it changes in `/app` and puts into `/tmp` (Heroku names no number).
     dyno_disk_bytes = 4_294_967_296;

@@ -6,7 +6,7 @@
 //! or writes log lines; that is the real engine's work.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -23,7 +23,9 @@ use tokio::{
     sync::{broadcast, watch},
 };
 
-use super::{Attached, Dyno, Engine, Error, Event, OneOff, Selector, Wanted};
+use super::{
+    Attached, Connection, Dyno, Engine, Entered, Error, Event, Inside, OneOff, Program, Resize, Selector, Wanted,
+};
 use crate::clock::{Clock, SystemClock};
 
 const EVENTS: usize = 1024; // events that a slow watcher may lag behind
@@ -56,6 +58,8 @@ struct Inner {
     answers: Vec<(String, Exit, Vec<u8>)>,
     web_address: Option<SocketAddr>,
     one_offs: Vec<OneOff>,
+    attached: HashSet<DynoId>,
+    entered: Vec<(DynoId, Inside)>,
 }
 
 /// The engine without processes.
@@ -113,6 +117,11 @@ impl Memory {
     /// Whether one-offs run until [`Memory::finish`].
     pub fn hold_one_offs(&self, hold: bool) {
         self.inner().hold_one_offs = hold;
+    }
+
+    /// What was started inside dynos, oldest first.
+    pub fn entered(&self) -> Vec<(DynoId, Inside)> {
+        self.inner().entered.clone()
     }
 
     /// From now on starts fail for this reason (`None`: they succeed again).
@@ -384,6 +393,9 @@ impl Engine for Memory {
     }
 
     async fn attach(&self, dyno: DynoId) -> Result<Attached, Error> {
+        if !self.inner().attached.insert(dyno) {
+            return Err(Error::Attached);
+        }
         let output = reader(self.printed(dyno)?);
         let typed = self.inner().dynos.get(&dyno).map(|entry| entry.typed.clone()).unwrap_or_default();
         let (input, mut from) = tokio::io::duplex(PIPE);
@@ -394,6 +406,39 @@ impl Engine for Memory {
             }
         });
         Ok(Attached { input: Box::new(input), output })
+    }
+
+    async fn enter(&self, dyno: DynoId, inside: Inside) -> Result<Entered, Error> {
+        let mut inner = self.inner();
+        if !inner.dynos.contains_key(&dyno) {
+            return Err(Error::NoSuchDyno);
+        }
+        let said = match &inside.program {
+            Program::Command(command) => {
+                inner.answers.iter().rev().find(|(asked, ..)| command.contains(asked.as_str())).cloned()
+            }
+            Program::Shell | Program::Files => None,
+        };
+        inner.entered.push((dyno, inside));
+        drop(inner);
+        // What has no answer says again whatever it is told.
+        let (input, echo) = tokio::io::duplex(PIPE);
+        let output: Box<dyn AsyncRead + Send + Unpin> = match &said {
+            Some((_, _, output)) => Box::new(std::io::Cursor::new(output.clone())),
+            None => Box::new(echo),
+        };
+        let exit = said.map_or(Exit::Code(0), |(_, exit, _)| exit);
+        let resize: Resize = Box::new(|_, _| {});
+        let exit = Box::pin(async move { Ok(Some(exit)) });
+        Ok(Entered { input: Box::new(input), output, errors: None, resize: Some(resize), exit })
+    }
+
+    async fn dial(&self, dyno: DynoId, to: SocketAddr) -> Result<Box<dyn Connection>, Error> {
+        self.printed(dyno)?;
+        let stream = tokio::net::TcpStream::connect(to).await;
+        let failed =
+            |error| Error::Start { operation: format!("connect to {to} from the dyno"), source: Box::new(error) };
+        Ok(Box::new(stream.map_err(failed)?))
     }
 
     async fn output(&self, dyno: DynoId) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {

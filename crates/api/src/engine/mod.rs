@@ -7,7 +7,7 @@
 
 pub mod memory;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use dozen_domain::{
@@ -19,6 +19,7 @@ use dozen_domain::{
     release::Version,
     size::Size,
 };
+use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::broadcast,
@@ -163,12 +164,67 @@ impl Debug for Attached {
     }
 }
 
+/// A command to run inside a running dyno, beside what runs there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// What.
+    pub program: Program,
+    /// Variables over the dyno's own.
+    pub env: BTreeMap<String, String>,
+    /// What its standard streams are.
+    pub attach: Attach,
+    /// With pipes: standard error apart from standard output.
+    pub separate_errors: bool,
+}
+
+/// What runs inside a dyno.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// A command as people write it in a Procfile, after the app's profile scripts.
+    Command(String),
+    /// An interactive shell.
+    Shell,
+    /// The platform's server of the SSH file transfer protocol.
+    Files,
+}
+
+/// Changes a terminal's size: columns, rows.
+pub type Resize = Box<dyn Fn(u16, u16) + Send + Sync>;
+
+/// A process inside a dyno. Dropping it closes its streams and hangs it up.
+pub struct Entered {
+    /// To its standard input; shut down, that ends (with pipes).
+    pub input: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What it prints.
+    pub output: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its standard error, when that was to be apart.
+    pub errors: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Of its terminal, if it has one.
+    pub resize: Option<Resize>,
+    /// How it ends; `None` when its dyno ended under it, or why it could not be started.
+    pub exit: BoxFuture<'static, Result<Option<Exit>, String>>,
+}
+
+impl Debug for Entered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Entered")
+    }
+}
+
+/// A connection from inside a dyno.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection for S {}
+
 /// Why the engine could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No dyno of this app has that name or id.
     #[error("there is no such dyno")]
     NoSuchDyno,
+    /// Somebody attached to this dyno before, or the time for that is over.
+    #[error("the dyno has or had its client")]
+    Attached,
     /// The image is not in the store, or damaged (R17).
     #[error("image {0:?} cannot be used: {1}")]
     Image(Digest, String),
@@ -212,8 +268,14 @@ pub trait Engine: Send + Sync + 'static {
     /// Starts a one-off dyno.
     async fn run(&self, one_off: OneOff) -> Result<Dyno, Error>;
 
-    /// Opens both directions of a dyno started with [`OneOff::attach`].
+    /// Opens both directions of a dyno started with [`OneOff::attach`], once.
     async fn attach(&self, dyno: DynoId) -> Result<Attached, Error>;
+
+    /// Starts a process inside a running dyno.
+    async fn enter(&self, dyno: DynoId, inside: Inside) -> Result<Entered, Error>;
+
+    /// Connects to an address as one of the dyno's own processes would.
+    async fn dial(&self, dyno: DynoId, to: SocketAddr) -> Result<Box<dyn Connection>, Error>;
 
     /// A dyno's output from the beginning, as far as it is still held; ends when the dyno is gone.
     async fn output(&self, dyno: DynoId) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error>;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     ops::{
         self,
-        dynos::{New, Running, Which},
+        dynos::{New, Running, Started, Which},
     },
     state::Context,
     store::apps::App,
@@ -45,8 +45,19 @@ pub async fn info(State(context): State<Context>, member: Member, Identity(dyno)
 
 /// `POST /apps/{app}/dynos`
 pub async fn create(State(context): State<Context>, member: Member, Json(new): Json<New>) -> Result {
-    let one = ops::dynos::run(&context, &member.app, &member.account, new).await?;
-    Ok(Reply::created(&view(&one, &member.app)))
+    let started = ops::dynos::run(&context, &member.app, &member.account, new).await?;
+    Ok(Reply::created(&attached(started, &member.app)))
+}
+
+/// `POST /apps/{app}/dynos/{dyno}`: a command inside it
+pub async fn run_inside(
+    State(context): State<Context>,
+    member: Member,
+    Identity(dyno): Identity,
+    Json(new): Json<New>,
+) -> Result {
+    let started = ops::dynos::run_inside(&context, &member.app, &member.account, &dyno, new).await?;
+    Ok(Reply::created(&attached(started, &member.app)))
 }
 
 /// `DELETE /apps/{app}/dynos`
@@ -77,6 +88,10 @@ pub async fn stop(State(context): State<Context>, member: Member, Identity(dyno)
 pub async fn stop_type(State(context): State<Context>, member: Member, Identity(name): Identity) -> Result {
     ops::dynos::stop(&context, &member.app, Which::Type(&name)).await?;
     Ok(Reply::accepted())
+}
+
+fn attached(started: Started, app: &App) -> View {
+    View { attach_url: started.attach_url, ..view(&started.running, app) }
 }
 
 fn view(one: &Running, app: &App) -> View {

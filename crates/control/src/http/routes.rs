@@ -104,6 +104,7 @@ routes! {
         DELETE "/apps/{app}/dynos" => dynos::restart_all;
         GET    "/apps/{app}/dynos/{dyno}" => dynos::info;
         DELETE "/apps/{app}/dynos/{dyno}" => dynos::restart;
+        POST   "/apps/{app}/dynos/{dyno}" => dynos::run_inside;
         POST   "/apps/{app}/dynos/{dyno}/actions/stop" => dynos::stop;
         POST   "/apps/{app}/log-sessions" => log_sessions::create;
 

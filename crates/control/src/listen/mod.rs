@@ -10,12 +10,13 @@ use std::{future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
 };
 
 use self::connections::Server;
 pub use self::connections::Via;
+pub(crate) use self::sniff::Replayed;
 use crate::{
     Context, Error, git, hook,
     http::routes,
@@ -28,6 +29,7 @@ use crate::{
         upkeep::Upkeep,
     },
     routes_feed::Feed,
+    sessions::meeting::Meetings,
     state::Listeners,
     tls,
 };
@@ -42,17 +44,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub trait Rendezvous: Send + Sync + 'static {
     /// Serves one, from its first byte on, until its end.
     async fn meet(&self, stream: Box<dyn Stream>);
-}
-
-/// Knows no secret: closes every connection.
-#[derive(Debug, Clone, Copy)]
-pub struct NobodyToMeet;
-
-#[async_trait]
-impl Rendezvous for NobodyToMeet {
-    async fn meet(&self, mut stream: Box<dyn Stream>) {
-        let _ = stream.shutdown().await;
-    }
 }
 
 /// Starts the role and serves until `shutdown` resolves.
@@ -81,7 +72,7 @@ pub async fn run(
     std::fs::create_dir_all(&scratch).map_err(failed("make the directory tmp in the data directory"))?;
     let hooks = hook::serve::bind(&settings.data_dir).map_err(failed("listen at run/control.sock"))?;
 
-    let server = Server::new(routes::table(context.clone()), Arc::new(NobodyToMeet));
+    let server = Server::new(routes::table(context.clone()), Arc::new(Meetings(context.clone())));
     let listener = |listener: std::net::TcpListener| {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)

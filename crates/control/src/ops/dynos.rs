@@ -1,8 +1,8 @@
-//! Dynos: what runs, restarting and stopping it, detached one-offs.
+//! Dynos: what runs, restarting and stopping it, one-offs, commands inside dynos.
 
 use std::{collections::HashMap, time::Duration};
 
-use dozen_api::engine::{Dyno, OneOff, Selector};
+use dozen_api::engine::{Attach, Dyno, Inside, OneOff, Program, Selector};
 use dozen_domain::{
     config::Secret,
     dyno::State,
@@ -13,9 +13,14 @@ use dozen_domain::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{Error, Result, environment, number};
 use crate::{
+    sessions::{
+        About, Pending,
+        secret::{self, Grant},
+    },
     state::Context,
     store::{self, accounts::Account, apps::App},
 };
@@ -106,6 +111,8 @@ pub struct New {
     pub command: String,
     /// Whether a client will attach.
     pub attach: Option<bool>,
+    /// Whether it is to have no terminal though its client has one.
+    pub force_no_tty: Option<bool>,
     /// Variables over the app's.
     #[serde(default)]
     pub env: serde_json::Map<String, Value>,
@@ -119,38 +126,31 @@ pub struct New {
     pub time_to_live: Option<i64>,
 }
 
-/// Starts a detached one-off dyno.
+/// A one-off that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// It.
+    pub running: Running,
+    /// Where its client attaches, if one is to.
+    pub attach_url: Option<String>,
+}
+
+/// Starts a one-off dyno.
 ///
 /// # Errors
 /// When nothing was deployed yet, too many run already, or the request breaks a rule.
-pub async fn run(context: &Context, app: &App, actor: &Account, new: New) -> Result<Running> {
-    if new.attach == Some(true) {
-        return Err(Error::invalid(
-            "Attaching to a one-off dyno is not possible here. Use heroku run:detached and read its output with heroku logs.",
-        ));
-    }
-    let most = context.limits().one_offs_per_app;
+pub async fn run(context: &Context, app: &App, actor: &Account, new: New) -> Result<Started> {
+    let size = new.size.as_deref().map_or(Ok(Size::Basic), str::parse)?;
     let one_offs = context.engine.dynos(app.id);
-    let formation = super::formation::list(context, app).await?;
-    // By number too: a one-off may have the type of one of the formation's.
-    let planned = |dyno: &Dyno| {
-        let of_type = formation.iter().find(|entry| entry.formation.process_type == *dyno.name.process_type());
-        of_type.is_some_and(|entry| dyno.name.number() <= entry.formation.quantity)
-    };
-    let is_one_off = |dyno: &&Dyno| dyno.state.is_live() && !planned(dyno);
-    if one_offs.iter().filter(is_one_off).count() as u64 >= most {
-        return Err(Error::Invalid(format!("Cannot run more than {most} one-off dynos of an app at the same time.")));
-    }
+    check_count(context, app, &one_offs, size).await?;
     let mut db = context.store.read().await?;
     let nothing = || Error::invalid("Nothing was deployed to this app yet. Use git push heroku main.");
     let release = store::releases::current(&mut db, app.id).await?.ok_or_else(nothing)?;
     let slug = store::slugs::by_id(&mut db, release.slug.ok_or_else(nothing)?).await?.ok_or_else(nothing)?;
     drop(db);
     let mut env = environment::of(context, app, &release, &slug)?;
-    for (key, value) in &new.env {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        env.insert(key.clone(), Secret::new(value));
-    }
+    env.extend(variables(&new.env).map(|(key, value)| (key, Secret::new(value))));
+    let attach = new.attach.unwrap_or(false).then(|| new.streams());
     let one_off = OneOff {
         dyno: DynoId::random(),
         app: app.id,
@@ -159,20 +159,139 @@ pub async fn run(context: &Context, app: &App, actor: &Account, new: New) -> Res
         version: release.version,
         image: slug.image.clone().ok_or_else(nothing)?,
         env,
-        command: expand(&new.command, &slug.process_types)?,
-        size: new.size.as_deref().map_or(Ok(Size::Basic), str::parse)?,
+        command: expand(&new.command, &slug.process_types, context.limits().command_bytes)?,
+        size,
         time_to_live: new.time_to_live.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
-        attach: None,
-        logged: true,
+        attach,
+        logged: attach.is_none(),
     };
+    let grant = attach.map(|attach| Grant {
+        id: one_off.dyno.0,
+        inside: false,
+        terminal: matches!(attach, Attach::Terminal { .. }),
+        marked: one_off.command.contains(MARK),
+    });
     context.log_api(app.id, format!("Starting process with command `{}` by user {}", one_off.command, actor.email));
     let dyno = context.engine.run(one_off).await?;
-    Ok(Running { dyno, release: Some(release.id) })
+    let attach_url = grant.map(|grant| attach_url(context, grant));
+    Ok(Started { running: Running { dyno, release: Some(release.id) }, attach_url })
+}
+
+/// Has a command run inside a running dyno as soon as its client attaches.
+///
+/// # Errors
+/// When there is no such dyno, it is not up, or the request breaks a rule.
+pub async fn run_inside(context: &Context, app: &App, actor: &Account, identity: &str, new: New) -> Result<Started> {
+    let running = find(context, app, identity).await?;
+    let name = running.dyno.name.to_string();
+    if !matches!(running.dyno.state, State::Up { .. }) {
+        return Err(Error::Conflict(format!(
+            "{name} is not up but {}. Try again when it is.",
+            running.dyno.state.word()
+        )));
+    }
+    let types = match running.release {
+        Some(release) => process_types(context, release).await?,
+        None => Vec::new(),
+    };
+    let command = expand(&new.command, &types, context.limits().command_bytes)?;
+    let attach = new.streams();
+    let grant = Grant {
+        id: Uuid::new_v4(),
+        inside: true,
+        terminal: matches!(attach, Attach::Terminal { .. }),
+        marked: command.contains(MARK),
+    };
+    let now = context.now();
+    let wait = i64::try_from(context.limits().attach_wait_seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    let env = variables(&new.env).collect();
+    let pending = Pending {
+        dyno: running.dyno.id,
+        inside: Inside { program: Program::Command(command), env, attach, separate_errors: false },
+        about: About { app: app.id, dyno: name, email: actor.email.clone(), what: "run:inside" },
+        until: now.saturating_add(wait),
+    };
+    context.sessions.expect(grant.id, pending, now);
+    let attach_url = Some(attach_url(context, grant));
+    Ok(Started { running, attach_url })
+}
+
+async fn process_types(context: &Context, release: ReleaseId) -> Result<Vec<(ProcessType, String)>> {
+    let mut db = context.store.read().await?;
+    let slug = store::releases::by_id(&mut db, release).await?.and_then(|release| release.slug);
+    let Some(slug) = slug else { return Ok(Vec::new()) };
+    Ok(store::slugs::by_id(&mut db, slug).await?.map(|slug| slug.process_types).unwrap_or_default())
+}
+
+fn attach_url(context: &Context, grant: Grant) -> String {
+    let host = context.settings.tls_url.trim_start_matches("https://");
+    format!("rendezvous://{host}/{}", secret::issue(&context.keys.ticket, grant))
+}
+
+/// Refuses one more than the limit of its class of sizes (Dev Center: dyno scaling and process limits).
+async fn check_count(context: &Context, app: &App, dynos: &[Dyno], size: Size) -> Result<()> {
+    let limits = context.limits();
+    let class = |size: Size| match size {
+        Size::Eco => ("Eco ", limits.one_offs_eco_per_app),
+        Size::Basic | Size::Standard1X | Size::Standard2X => ("", limits.one_offs_per_app),
+        _ => ("Performance ", limits.one_offs_performance_per_app),
+    };
+    let (word, most) = class(size);
+    let formation = super::formation::list(context, app).await?;
+    // By number too: a one-off may have the type of one of the formation's.
+    let planned = |dyno: &Dyno| {
+        let of_type = formation.iter().find(|entry| entry.formation.process_type == *dyno.name.process_type());
+        of_type.is_some_and(|entry| dyno.name.number() <= entry.formation.quantity)
+    };
+    let counts = |dyno: &&Dyno| dyno.state.is_live() && !planned(dyno) && class(dyno.size).0 == word;
+    if dynos.iter().filter(counts).count() as u64 >= most {
+        return Err(Error::Invalid(format!(
+            "Cannot run more than {most} {word}one-off dynos of an app at the same time. Wait for one to end, or stop \
+             one with heroku ps:stop."
+        )));
+    }
+    Ok(())
+}
+
+/// What the official client prints its command's exit status after.
+const MARK: char = '\u{FFFF}';
+
+impl New {
+    /// What its standard streams are: a terminal when its client has one.
+    fn streams(&self) -> Attach {
+        let number = |key: &str| {
+            let value = self.env.get(key)?;
+            value.as_u64().or_else(|| value.as_str()?.parse().ok()).and_then(|number| u16::try_from(number).ok())
+        };
+        match (number("COLUMNS"), number("LINES")) {
+            (Some(columns), Some(rows)) if self.force_no_tty != Some(true) => {
+                // A client that does not know says 0.
+                let or = |number: u16, usual: u16| if number == 0 { usual } else { number };
+                Attach::Terminal { columns: or(columns, 80), rows: or(rows, 24) }
+            }
+            _ => Attach::Pipes,
+        }
+    }
+}
+
+fn variables(env: &serde_json::Map<String, Value>) -> impl Iterator<Item = (String, String)> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    env.iter().filter(|(_, value)| !value.is_null()).map(move |(key, value)| (key.clone(), text(value)))
 }
 
 /// `heroku run worker --quiet` runs the Procfile's `worker` with the argument added.
-fn expand(command: &str, types: &[(ProcessType, String)]) -> Result<String> {
+fn expand(command: &str, types: &[(ProcessType, String)], most: u64) -> Result<String> {
     let command = command.trim();
+    if command.len() as u64 > most {
+        return Err(Error::Invalid(format!(
+            "The command is {} bytes long; at most {most} are possible. Put it into a file of the app, or send it to the \
+             standard input of bash.",
+            command.len()
+        )));
+    }
+    if command.contains('\0') {
+        return Err(Error::invalid("The command holds a NUL byte."));
+    }
     if command.is_empty() {
         return Err(Error::invalid("Command must not be empty."));
     }
@@ -199,11 +318,12 @@ mod tests {
     #[test]
     fn a_process_type_stands_for_its_command() {
         let types = [("worker".parse().expect("a type"), "python worker.py".to_owned())];
-        let check = |command: &str, expected: &str| assert_eq!(expand(command, &types).expect(command), expected);
+        let check = |command: &str, expected: &str| assert_eq!(expand(command, &types, 100).expect(command), expected);
         check("worker", "python worker.py");
         check("worker --once", "python worker.py --once");
         check("workers", "workers");
         check("bash", "bash");
-        assert!(expand("  ", &types).is_err());
+        assert!(expand("  ", &types, 100).is_err());
+        assert!(expand(&"x".repeat(101), &types, 100).is_err());
     }
 }

@@ -12,7 +12,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::server::{Server, TOKEN};
 
-async fn tls(server: &Server, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn tls(server: &Server, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
     // The first answer says that the role is up and has its certificates.
     server.http("GET", "/stacks", "", b"").await;
     let roots = dozen_control::tls::client_roots(&server.data("tls/ca.pem")).expect("an authority");

@@ -5,6 +5,7 @@ mod access;
 mod accounts;
 mod api;
 mod apps;
+mod attach;
 mod authorizations;
 mod certificates;
 mod code;

@@ -144,7 +144,7 @@ impl<'a> Phase<'a> {
             port: None,
             boot_ms: 0,
             terminal: None,
-            stdin: false,
+            client: None,
             backlog_bytes: limits.shim_backlog_bytes,
         };
         let (disk_bytes, passed) = (limits.build_disk_bytes, self.deadline.passed());

@@ -261,12 +261,7 @@ impl Actor {
         let mut entry = Entry::new(dyno, Kind::OneOff, 0, 0, self.host.directory(id));
         entry.stop_at = one_off.time_to_live.map(|life| now + i64::try_from(life.as_micros()).unwrap_or(i64::MAX / 2));
         self.starting.insert(id, vec![answer]);
-        let attached = one_off.attach.is_some();
-        let begin = Begin::one_off(one_off);
-        self.begin(entry, begin);
-        if attached {
-            self.say(id, now, say::AWAITING.to_owned());
-        }
+        self.begin(entry, Begin::one_off(one_off));
     }
 
     // The plan.
@@ -337,10 +332,13 @@ impl Actor {
     /// Puts a dyno on the list and starts it.
     fn begin(&mut self, entry: Entry, begin: Begin) {
         let (id, command) = (entry.dyno.id, say::starting(&entry.dyno.command));
-        let at = entry.dyno.created_at;
+        let (at, awaits_client) = (entry.dyno.created_at, begin.awaits_client());
         let prepared = begin.prepare(&self.host, &entry);
         self.dynos.insert(id, entry);
         self.publish(id, false);
+        if awaits_client {
+            self.say(id, at, say::AWAITING.to_owned());
+        }
         self.say(id, at, command);
         let (host, messages) = (self.host.clone(), self.messages.clone());
         tokio::spawn(async move {
@@ -603,6 +601,9 @@ fn time(event: &shim::Event) -> Micros {
         | shim::Event::BootTimeout { at }
         | shim::Event::Stopping { at }
         | shim::Event::StopTimeout { at }
+        | shim::Event::NotAttached { at }
+        | shim::Event::HungUp { at, .. }
+        | shim::Event::Detached { at }
         | shim::Event::OutOfMemory { at }
         | shim::Event::Exited { at, .. } => *at,
     }

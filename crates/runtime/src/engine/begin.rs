@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use dozen_api::{
     engine::{Attach, Error, OneOff, Wanted},
-    shim::{Event, Record, Spec},
+    shim::{Client, Event, Record, Spec},
 };
-use dozen_domain::{config::Vars, image::Digest};
+use dozen_domain::{config::Vars, image::Digest, limits::Limits};
 
 use super::{
     entry::Entry,
@@ -17,7 +17,7 @@ use super::{
 use crate::{artefacts, network};
 
 /// Where the platform's executable is inside.
-const EXECUTABLE: &str = "/opt/dozen/bin/dozen";
+pub(super) const EXECUTABLE: &str = "/opt/dozen/bin/dozen";
 
 /// Why a dyno was not started.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +99,11 @@ impl Begin {
         }
     }
 
+    /// Whether it is for a client that is yet to come.
+    pub(super) fn awaits_client(&self) -> bool {
+        self.attach.is_some()
+    }
+
     /// Gives the dyno its address and port.
     pub(super) fn prepare(self, host: &Host, entry: &Entry) -> Result<Prepared, Fault> {
         let dyno = &entry.dyno;
@@ -116,6 +121,16 @@ impl Begin {
             engine: entry.record(lease.number),
         };
         Ok(Prepared { begin: self, record, port, network: lease.network })
+    }
+}
+
+fn client(limits: &Limits) -> Client {
+    let milliseconds = |seconds: u64| seconds.saturating_mul(1000);
+    Client {
+        wait_ms: milliseconds(limits.attach_wait_seconds),
+        idle_ms: milliseconds(limits.attach_idle_seconds),
+        hangup_ms: milliseconds(limits.hangup_seconds),
+        grace_ms: milliseconds(limits.stop_seconds),
     }
 }
 
@@ -160,7 +175,7 @@ impl Prepared {
             port,
             boot_ms: u64::try_from(begin.boot.as_millis()).unwrap_or(u64::MAX),
             terminal,
-            stdin: begin.attach.is_some(),
+            client: begin.attach.map(|_| client(&host.options.limits)),
             backlog_bytes: host.options.limits.shim_backlog_bytes,
         };
         launch::start(host, &spec).await.map_err(Fault::Launch)

@@ -252,6 +252,21 @@ impl Entry {
                     change.lines = vec![say::exit_timeout(limits.stop_seconds), say::KILLING.to_owned()];
                 }
             }
+            Event::NotAttached { .. } => {
+                if self.tell("not_attached") {
+                    change.lines.push(say::not_attached());
+                }
+            }
+            Event::HungUp { attempt, .. } => {
+                if self.tell(&format!("hangup {attempt}")) {
+                    change.lines.push(say::HANGING_UP.to_owned());
+                }
+            }
+            Event::Detached { .. } => {
+                if self.tell("detached") {
+                    change.lines.push(say::detached());
+                }
+            }
             Event::OutOfMemory { .. } => {
                 if self.tell("memory") {
                     let quota = self.dyno.size.quota().memory;

@@ -142,12 +142,15 @@ async fn connect_again(directory: &Path) -> Option<(BufReader<OwnedReadHalf>, Ow
     connect(directory).await.ok().map(split)
 }
 
-/// Opens both directions of a dyno.
-pub(crate) async fn attach(directory: &Path) -> io::Result<Attached> {
+/// Opens both directions of a dyno; `None` when it has or had its client.
+pub(crate) async fn attach(directory: &Path) -> io::Result<Option<Attached>> {
     let mut stream = socket::connect(&host::socket(directory)).await?;
     frame::write(&mut stream, &Hello::Attach).await?;
+    if frame::read::<_, bool>(&mut stream).await? != Some(true) {
+        return Ok(None);
+    }
     let (output, input) = stream.into_split();
-    Ok(Attached { input: Box::new(input), output: Box::new(output) })
+    Ok(Some(Attached { input: Box::new(input), output: Box::new(output) }))
 }
 
 /// Reads frames of output, from the beginning.

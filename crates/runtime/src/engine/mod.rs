@@ -12,6 +12,7 @@ mod begin;
 mod entry;
 mod environment;
 mod host;
+mod inside;
 mod launch;
 mod link;
 mod measure;
@@ -19,12 +20,15 @@ mod say;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     path::Path,
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use async_trait::async_trait;
-use dozen_api::engine::{Attached, Dyno, Engine, Error, Event, Gate, OneOff, Selector, Wanted};
+use dozen_api::engine::{
+    Attached, Connection, Dyno, Engine, Entered, Error, Event, Gate, Inside, OneOff, Selector, Wanted,
+};
 use dozen_domain::{
     dyno::Exit,
     ids::{AppId, DynoId},
@@ -125,7 +129,15 @@ impl Engine for Machine {
 
     async fn attach(&self, dyno: DynoId) -> Result<Attached, Error> {
         let directory = self.shim(dyno)?;
-        link::attach(&directory).await.map_err(unreachable_shim(&directory))
+        link::attach(&directory).await.map_err(unreachable_shim(&directory))?.ok_or(Error::Attached)
+    }
+
+    async fn enter(&self, dyno: DynoId, inside: Inside) -> Result<Entered, Error> {
+        inside::enter(&self.shim(dyno)?, inside).await
+    }
+
+    async fn dial(&self, dyno: DynoId, to: SocketAddr) -> Result<Box<dyn Connection>, Error> {
+        inside::dial(&self.shim(dyno)?, to).await
     }
 
     async fn output(&self, dyno: DynoId) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {

@@ -21,6 +21,7 @@ pub(super) fn exited(status: i32) -> String {
 pub(super) const RESTARTING: &str = "Restarting";
 pub(super) const STOPPING: &str = "Stopping all processes with SIGTERM";
 pub(super) const KILLING: &str = "Stopping process with SIGKILL";
+pub(super) const HANGING_UP: &str = "Client connection closed. Sending SIGHUP to all processes";
 pub(super) const AWAITING: &str = "Awaiting client";
 
 pub(super) fn boot_timeout(seconds: u64) -> String {
@@ -74,6 +75,14 @@ pub(super) fn memory_sample(dyno: &Dyno, memory: &Memory, quota: u64) -> String 
         mb(memory.swap),
         mb(quota)
     )
+}
+
+pub(super) fn not_attached() -> String {
+    error(Code::R13, "Failed to attach to process")
+}
+
+pub(super) fn detached() -> String {
+    error(Code::R16, "An attached process is not responding to SIGHUP after its external connection was closed")
 }
 
 pub(super) fn damaged() -> String {

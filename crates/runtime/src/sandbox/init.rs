@@ -9,7 +9,7 @@ use std::{
     io,
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,10 +17,12 @@ use std::{
 };
 
 use dozen_api::shim::{Network, Spec};
+use dozen_domain::config::Vars;
 use rustix::{pty::OpenptFlags, thread::UnshareFlags};
 
 use super::{
     channel::{End, Message},
+    enter::Guests,
     identity, netlink, rootfs, seccomp, veth,
 };
 use crate::shim::memory;
@@ -35,6 +37,8 @@ pub(super) struct Ends {
     pub(super) output: OwnedFd,
     /// Where the command's wait status goes.
     pub(super) status: OwnedFd,
+    /// Where connections come from whose other side wants a process inside.
+    pub(super) entrance: OwnedFd,
 }
 
 type Outcome<T> = Result<T, String>;
@@ -46,7 +50,7 @@ fn because<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> String
 /// Runs the init; the calling process has just been cloned into its namespaces.
 pub(super) fn run(spec: &Spec, ends: Ends, bound_processes: bool) -> ! {
     let code = match catch_unwind(AssertUnwindSafe(|| start(spec, &ends, bound_processes))) {
-        Ok(Ok(command)) => serve(command, ends),
+        Ok(Ok(command)) => serve(spec, command, ends),
         Ok(Err(reason)) => {
             let _ = ends.channel.tell(&Message::Failed(reason));
             125
@@ -102,7 +106,14 @@ fn start(spec: &Spec, ends: &Ends, bound_processes: bool) -> Outcome<i32> {
     if let Some(socket) = diagnostics {
         ends.channel.tell(&Message::Diagnostics(socket.into_descriptor())).map_err(because("tell the shim"))?;
     }
-    let terminal = spec.terminal.map(|size| terminal(ends, size)).transpose()?;
+    let terminal = match spec.terminal {
+        Some(size) => {
+            let (master, slave) = open_terminal(size).map_err(because("open a terminal"))?;
+            ends.channel.tell(&Message::Terminal(master)).map_err(because("tell the shim"))?;
+            Some(slave)
+        }
+        None => None,
+    };
     ends.channel.tell(&Message::Ready).map_err(because("tell the shim"))?;
     wait()?; // The shim was alive after its life and ours were tied together.
     let telling = spec.port.and_then(|_| seccomp::install_telling().ok());
@@ -128,33 +139,51 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
-/// Opens a terminal as the dyno's user, so that it owns it, and hands its master end to the shim.
-fn terminal(ends: &Ends, (columns, rows): (u16, u16)) -> Outcome<OwnedFd> {
-    let open = || -> io::Result<(OwnedFd, OwnedFd)> {
-        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
-        let master = rustix::fs::open("/dev/pts/ptmx", flags, rustix::fs::Mode::empty())?;
-        rustix::pty::unlockpt(&master)?;
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
-        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        rustix::termios::tcsetwinsize(&master, size)?;
-        Ok((master, slave))
-    };
-    let (master, slave) = open().map_err(because("open a terminal"))?;
-    ends.channel.tell(&Message::Terminal(master)).map_err(because("tell the shim"))?;
-    Ok(slave)
+/// Opens a terminal as the dyno's user, so that it owns it: its master end and its slave end.
+pub(super) fn open_terminal((columns, rows): (u16, u16)) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let master = rustix::fs::open("/dev/pts/ptmx", flags, rustix::fs::Mode::empty())?;
+    rustix::pty::unlockpt(&master)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size)?;
+    Ok((master, slave))
+}
+
+/// What a process inside is started with.
+pub(super) struct Start<'a> {
+    pub(super) argv: &'a [String],
+    pub(super) env: &'a Vars,
+    pub(super) workdir: &'a Path,
+    /// Its controlling terminal, if it has one.
+    pub(super) terminal: Option<RawFd>,
+    /// Standard input, output and error.
+    pub(super) streams: [RawFd; 3],
 }
 
 /// Becomes the command; returns why that failed.
 fn exec(spec: &Spec, ends: &Ends, terminal: Option<&OwnedFd>) -> String {
+    let input = terminal.unwrap_or(&ends.input).as_raw_fd();
+    let output = terminal.unwrap_or(&ends.output).as_raw_fd();
+    become_program(&Start {
+        argv: &spec.argv,
+        env: &spec.env,
+        workdir: &spec.sandbox.workdir,
+        terminal: terminal.map(AsRawFd::as_raw_fd),
+        streams: [input, output, output],
+    })
+}
+
+/// Becomes a program, in a session of its own; returns why that failed.
+pub(super) fn become_program(start: &Start<'_>) -> String {
     let prepare = || -> io::Result<()> {
         rustix::process::setsid()?;
-        if let Some(terminal) = terminal {
-            rustix::process::ioctl_tiocsctty(terminal)?;
+        if let Some(terminal) = start.terminal {
+            // SAFETY: the caller's descriptor is open and stays so.
+            rustix::process::ioctl_tiocsctty(unsafe { BorrowedFd::borrow_raw(terminal) })?;
         }
-        let input = terminal.unwrap_or(&ends.input).as_raw_fd();
-        let output = terminal.unwrap_or(&ends.output).as_raw_fd();
-        for (from, to) in [(input, 0), (output, 1), (output, 2)] {
+        for (from, to) in start.streams.into_iter().zip(0..) {
             // SAFETY: all are open descriptors of this process, whose old standard streams nothing uses any more.
             if unsafe { libc::dup2(from, to) } < 0 {
                 return Err(io::Error::last_os_error());
@@ -167,15 +196,14 @@ fn exec(spec: &Spec, ends: &Ends, terminal: Option<&OwnedFd>) -> String {
     if let Err(error) = prepare() {
         return format!("prepare the command: {error}");
     }
-    let workdir = &spec.sandbox.workdir;
-    if let Err(error) = rustix::process::chdir(workdir) {
-        return format!("change to {}: {error}", workdir.display());
+    if let Err(error) = rustix::process::chdir(start.workdir) {
+        return format!("change to {}: {error}", start.workdir.display());
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let Some(program) = spec.argv.first() else { return "there is no command".to_owned() };
-    let environment = spec.env.iter().map(|(name, value)| format!("{name}={}", value.expose()));
+    let Some(program) = start.argv.first() else { return "there is no command".to_owned() };
+    let environment = start.env.iter().map(|(name, value)| format!("{name}={}", value.expose()));
     let (Ok(argv), Ok(environment)) = (
-        spec.argv.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>(),
+        start.argv.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>(),
         environment.map(CString::new).collect::<Result<Vec<_>, _>>(),
     ) else {
         return "a NUL byte in the command or its environment".to_owned();
@@ -185,7 +213,7 @@ fn exec(spec: &Spec, ends: &Ends, terminal: Option<&OwnedFd>) -> String {
     };
     let (argv_pointers, environment_pointers) = (pointers(&argv), pointers(&environment));
     let mut error = io::Error::from_raw_os_error(libc::ENOENT);
-    for candidate in candidates(spec, program) {
+    for candidate in candidates(start.env, program) {
         let Ok(path) = CString::new(candidate) else { continue };
         // SAFETY: all are NUL-terminated strings and NULL-terminated arrays of them that live on.
         unsafe { libc::execve(path.as_ptr(), argv_pointers.as_ptr(), environment_pointers.as_ptr()) };
@@ -197,33 +225,33 @@ fn exec(spec: &Spec, ends: &Ends, terminal: Option<&OwnedFd>) -> String {
     format!("start {program}: {error}")
 }
 
-fn candidates(spec: &Spec, program: &str) -> Vec<Vec<u8>> {
+fn candidates(env: &Vars, program: &str) -> Vec<Vec<u8>> {
     if program.contains('/') {
         return vec![program.as_bytes().to_vec()];
     }
-    let path = spec.env.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", |path| path.expose());
+    let path = env.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", |path| path.expose());
     path.split(':').map(|directory| Path::new(directory).join(program).as_os_str().as_bytes().to_vec()).collect()
 }
 
-/// Passes signals on and reaps until the command ends; returns the exit code.
-fn serve(command: i32, ends: Ends) -> i32 {
-    let Ends { channel, input, output, status } = ends;
+/// Passes signals on, lets processes in and reaps until the command ends; returns the exit code.
+fn serve(spec: &Spec, command: i32, ends: Ends) -> i32 {
+    let Ends { channel, input, output, status, entrance } = ends;
     rustix::thread::set_name(c"dyno-init").unwrap_or_default();
     // Nothing of the shim's may stay open here: neither the command's output, whose end is the dyno's, nor the channel.
     drop((channel, input, output));
-    let status = keep_alone(status);
-    let all = all_signals();
+    let Some((status, entrance, signals)) = keep_alone(&status, &entrance) else { return 125 };
+    let mut guests = Guests::new(entrance);
     memory::release();
     loop {
-        // SAFETY: the set is initialised and no information is asked for.
-        let signal = unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) };
+        let Some(signal) = guests.wait(&signals, spec) else { continue };
         if signal == libc::SIGCHLD {
             while let Some((pid, wait_status)) = reap() {
                 if pid == command {
-                    // SAFETY: the descriptor is open and the buffer four bytes long.
-                    unsafe { libc::write(status, wait_status.to_ne_bytes().as_ptr().cast(), 4) };
+                    // Also when nobody reads it any more: this is the dyno's end.
+                    let _ = rustix::io::write(&status, &wait_status.to_ne_bytes());
                     return 0;
                 }
+                guests.ended(pid, wait_status);
             }
         } else if signal > 0 {
             // SAFETY: takes numbers alone. Every process of this pid namespace but this one.
@@ -232,20 +260,26 @@ fn serve(command: i32, ends: Ends) -> i32 {
     }
 }
 
-/// Closes every descriptor but this one, which gets number 3; standard streams become `/dev/null`.
-fn keep_alone(descriptor: OwnedFd) -> RawFd {
+/// Closes every descriptor but these two and a new one that reads signals; standard streams become `/dev/null`.
+fn keep_alone(status: &OwnedFd, entrance: &OwnedFd) -> Option<(OwnedFd, OwnedFd, OwnedFd)> {
+    // Above the numbers that are given out here, so that none is overwritten before it is copied.
+    let high = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 10).ok();
+    let (status, entrance) = (high(status)?, high(entrance)?);
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
     let from = null.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-    // SAFETY: plain descriptor calls; what they replace or close is not used any more, and the one kept is leaked.
+    let all = all_signals();
+    // SAFETY: plain descriptor calls; what they replace or close is not used any more. The three are owned once.
     unsafe {
         for to in 0..3 {
             libc::dup2(from, to);
         }
-        libc::dup2(descriptor.as_raw_fd(), 3);
+        libc::dup3(status.as_raw_fd(), 3, libc::O_CLOEXEC);
+        libc::dup3(entrance.as_raw_fd(), 4, libc::O_CLOEXEC);
+        std::mem::forget((null, status, entrance));
+        let _ = close_from(5, 0);
+        let signals = libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC);
+        (signals >= 0).then(|| [3, 4, signals].map(|fd| OwnedFd::from_raw_fd(fd)).into())
     }
-    std::mem::forget((null, descriptor));
-    let _ = close_from(4, 0);
-    3
 }
 
 fn close_from(first: u32, flags: u32) -> io::Result<()> {

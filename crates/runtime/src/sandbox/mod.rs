@@ -8,6 +8,7 @@
 
 mod channel;
 pub mod disk;
+mod enter;
 mod etc;
 mod identity;
 mod init;
@@ -27,6 +28,7 @@ use std::{
 use dozen_api::shim::{Network, Spec};
 
 use self::channel::Message;
+pub(crate) use self::enter::let_in;
 pub use self::{
     etc::DYNO,
     protections::{Missing, protections},
@@ -88,6 +90,8 @@ pub struct Container {
     pub output: OwnedFd,
     /// Its standard input if it has one that is not the terminal.
     pub input: Option<OwnedFd>,
+    /// Takes connections whose other side wants a process inside: [`let_in`].
+    pub entrance: OwnedFd,
     /// Lists the sockets of its network, where that is its own.
     pub diagnostics: Option<OwnedFd>,
     /// Tells when it is about to listen, if its port is watched and the kernel can.
@@ -119,7 +123,8 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
     let (shim_end, init_end) = channel::pair().map_err(Error::Pipes)?;
     let (output, output_end) = pipe()?;
     let (status, status_end) = pipe()?;
-    let (input_end, input) = if spec.stdin && spec.terminal.is_none() {
+    let (entrance, entrance_end) = enter::pair().map_err(Error::Pipes)?;
+    let (input_end, input) = if spec.client.is_some() && spec.terminal.is_none() {
         let (theirs, ours) = pipe()?;
         (theirs, Some(ours))
     } else {
@@ -134,13 +139,19 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
         flags |= libc::CLONE_NEWUSER;
     }
     let Some((pid, pidfd)) = clone(flags).map_err(Error::Namespaces)? else {
-        drop((shim_end, output, status, input));
-        let ends = init::Ends { channel: init_end, input: input_end, output: output_end, status: status_end };
+        drop((shim_end, output, status, input, entrance));
+        let ends = init::Ends {
+            channel: init_end,
+            input: input_end,
+            output: output_end,
+            status: status_end,
+            entrance: entrance_end,
+        };
         init::run(spec, ends, bound_processes)
     };
-    drop((init_end, output_end, status_end, input_end));
+    drop((init_end, output_end, status_end, input_end, entrance_end));
     let mut container =
-        Container { pid, pidfd, status, output, input, diagnostics: None, listens: None, disk: None, cgroup };
+        Container { pid, pidfd, status, output, input, entrance, diagnostics: None, listens: None, disk: None, cgroup };
     match furnish(spec, &mut container, &shim_end) {
         Ok(()) => Ok(container),
         Err(error) => {

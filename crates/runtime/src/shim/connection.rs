@@ -26,6 +26,8 @@ const FRAME: usize = 64 << 10;
 const BATCH: usize = 64 << 10;
 /// Most bytes that are read at once.
 const READ: usize = 4 << 10;
+/// The same of a client's input, which comes in bulk.
+const READ_INPUT: usize = 64 << 10;
 
 /// What a connection is for.
 enum Role {
@@ -45,6 +47,10 @@ pub(super) enum Incoming {
     Command(Command),
     /// Output is stored up to here.
     Stored(u64),
+    /// A client wants to attach; [`Connection::answer`] is owed.
+    Attach,
+    /// What follows is for a process inside, which is to be given the connection.
+    Enter,
     /// Bytes for the standard input.
     Input(Vec<u8>),
     /// The other side will send no more input.
@@ -127,6 +133,21 @@ impl Connection {
         self.position().is_some_and(|at| at < end || !ended || self.wants_to_write())
     }
 
+    /// Whether a client is attached by it.
+    pub(super) fn is_client(&self) -> bool {
+        self.open && matches!(self.role, Role::Attach { .. })
+    }
+
+    /// Says whether a client may attach; if not, that is all it is told.
+    pub(super) fn answer(&mut self, admitted: bool) {
+        let answer = frame::encode(&admitted).unwrap_or_default();
+        // The first bytes on a connection always fit.
+        let sent = self.stream.write_all(&answer);
+        if sent.is_err() || !admitted {
+            self.close();
+        }
+    }
+
     /// Gives up.
     pub(super) fn close(&mut self) {
         self.open = false;
@@ -134,7 +155,7 @@ impl Connection {
 
     /// Reads what is there and hands it over piece by piece; `gone` says that the other side is not there any more.
     pub(super) fn receive(&mut self, gone: bool, mut take: impl FnMut(Incoming)) {
-        let mut buffer = [0; READ];
+        let mut buffer = vec![0; if matches!(self.role, Role::Attach { .. }) { READ_INPUT } else { READ }];
         let length = match self.stream.read(&mut buffer) {
             Ok(length) => length,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
@@ -149,7 +170,12 @@ impl Connection {
             }
             return;
         }
-        self.incoming.extend_from_slice(&buffer[..length]);
+        buffer.truncate(length);
+        if self.incoming.is_empty() {
+            self.incoming = buffer;
+        } else {
+            self.incoming.append(&mut buffer);
+        }
         while self.open && self.next(&mut take) {}
         if self.incoming.is_empty() {
             self.incoming = Vec::new();
@@ -181,7 +207,14 @@ impl Connection {
                 self.role = match hello {
                     Hello::Control => Role::Control,
                     Hello::Output { from, ack } => Role::Output { at: from, ack, ended: false },
-                    Hello::Attach => Role::Attach { at: 0, ended: false },
+                    Hello::Attach => {
+                        take(Incoming::Attach);
+                        Role::Attach { at: 0, ended: false }
+                    }
+                    Hello::Enter => {
+                        take(Incoming::Enter);
+                        Role::New
+                    }
                 };
             }),
             Role::Control => parse(&frame[4..]).map(|command| take(Incoming::Command(command))),
@@ -194,8 +227,9 @@ impl Connection {
         understood.is_some()
     }
 
-    /// Sends as much as the socket takes.
-    pub(super) fn send(&mut self, source: &Source<'_>) {
+    /// Sends as much as the socket takes; says whether that was anything.
+    pub(super) fn send(&mut self, source: &Source<'_>) -> bool {
+        let mut any = false;
         while self.open {
             if !self.wants_to_write() {
                 self.outgoing.clear();
@@ -206,17 +240,21 @@ impl Connection {
                     if matches!(self.role, Role::Attach { ended: true, .. }) {
                         self.close();
                     }
-                    return;
+                    return any;
                 }
             }
             match self.stream.write(&self.outgoing[self.sent..]) {
                 Ok(0) => self.close(),
-                Ok(length) => self.sent += length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(length) => {
+                    self.sent += length;
+                    any = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return any,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.close(),
             }
         }
+        any
     }
 
     /// Makes the next bytes to send, if there are any.

@@ -5,6 +5,7 @@
 //! gone and everything about it has been recorded elsewhere. There is one a dyno, so it is small: one thread, no async
 //! runtime, nothing allocated that is not needed now.
 
+mod attendance;
 mod cleanup;
 mod connection;
 pub(crate) mod memory;

@@ -22,6 +22,7 @@ use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, c_short, pollfd};
 
 use super::{
     EXIT, HOLD_OUTPUT, LINGER_MS, RECORD,
+    attendance::{Attendance, Due},
     cleanup::Leavings,
     connection::{Connection, Incoming, Source},
     memory,
@@ -77,6 +78,9 @@ pub(super) struct Supervisor {
     look: Option<Instant>,
     /// When what is looked for may have begun.
     looks_since: Instant,
+    attendance: Option<Attendance>,
+    /// To the dyno's init, which takes processes in.
+    entrance: Option<OwnedFd>,
     boot_until: Option<Instant>,
     stop_until: Option<Instant>,
     count: Option<Instant>,
@@ -98,10 +102,10 @@ impl Supervisor {
         ring: Ring,
         listener: UnixListener,
     ) -> io::Result<Self> {
-        let Container { pid, pidfd, status, output, input, diagnostics, listens, disk, cgroup } = container;
+        let Container { pid, pidfd, status, output, input, entrance, diagnostics, listens, disk, cgroup } = container;
         let now = Instant::now();
         let input = match (input, spec.terminal) {
-            (None, Some(_)) if spec.stdin => Some(output.try_clone()?),
+            (None, Some(_)) if spec.client.is_some() => Some(output.try_clone()?),
             (input, _) => input,
         };
         for descriptor in [Some(&output), Some(&status), input.as_ref()].into_iter().flatten() {
@@ -134,6 +138,8 @@ impl Supervisor {
             look: watch.as_ref().filter(|_| listens.is_none()).map(|_| now),
             listens,
             looks_since: now,
+            attendance: spec.client.map(|client| Attendance::new(client, now)),
+            entrance: Some(entrance),
             boot_until: watch.as_ref().filter(|_| spec.boot_ms > 0).and_then(|_| now.checked_add(boot)),
             watch,
             stop_until: None,
@@ -208,9 +214,13 @@ impl Supervisor {
         self.note_end_of_output();
         self.keep_time();
         let source = Source { ring: &self.ring, events: &self.events, ended: self.output_ended };
-        self.connections.iter_mut().for_each(|connection| connection.send(&source));
+        let mut heard = false;
+        for connection in &mut self.connections {
+            heard |= connection.send(&source) && connection.is_client();
+        }
         let stores = self.connections.iter().any(Connection::stores);
         self.connections.retain(Connection::is_open);
+        self.note_client(heard);
         if stores {
             self.stored_last = Instant::now();
         }
@@ -250,7 +260,8 @@ impl Supervisor {
     /// Milliseconds until the next thing that is due.
     fn timeout(&self) -> i32 {
         let lingers = self.ended.filter(|_| self.forgotten).map(|ended| self.stored_last.max(ended) + self.linger);
-        let due = [self.look, self.boot_until, self.stop_until, self.count, lingers, Some(self.look_around)];
+        let client = self.attendance.as_ref().and_then(Attendance::due);
+        let due = [self.look, self.boot_until, self.stop_until, self.count, client, lingers, Some(self.look_around)];
         let next = due.into_iter().flatten().min().unwrap_or(self.look_around);
         let wait = next.saturating_duration_since(Instant::now());
         i32::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX)
@@ -289,6 +300,9 @@ impl Supervisor {
             self.count = None;
             self.count_kills();
         }
+        while let Some(due) = self.attendance.as_mut().and_then(|attendance| attendance.take(now)) {
+            self.client_due(due);
+        }
         if self.look_around <= now {
             self.look_around = now + LOOK_AROUND;
             memory::release();
@@ -297,6 +311,35 @@ impl Supervisor {
                 self.linger = Duration::ZERO;
                 self.signal(libc::SIGKILL);
             }
+        }
+    }
+
+    /// Notes whether the client is still there, and whether anything was said.
+    fn note_client(&mut self, heard: bool) {
+        let there = self.connections.iter().any(Connection::is_client);
+        if let Some(attendance) = self.attendance.as_mut().filter(|attendance| attendance.is_attached()) {
+            match (there, heard) {
+                (false, _) if self.ended.is_none() => attendance.gone(Instant::now()),
+                (true, true) => attendance.heard(Instant::now()),
+                _ => {}
+            }
+        }
+    }
+
+    fn client_due(&mut self, due: Due) {
+        let at = clock::now();
+        match due {
+            Due::NobodyCame => {
+                self.happened(Event::NotAttached { at });
+                let grace = self.attendance.as_ref().map_or(0, Attendance::grace_ms);
+                self.stop(libc::SIGTERM, grace);
+            }
+            Due::Idle => self.connections.iter_mut().filter(|one| one.is_client()).for_each(Connection::close),
+            Due::HangUp(attempt) => {
+                self.happened(Event::HungUp { at, attempt });
+                self.signal(libc::SIGHUP);
+            }
+            Due::Detached => self.happened(Event::Detached { at }),
         }
     }
 
@@ -315,6 +358,9 @@ impl Supervisor {
     fn keep_from(&self) -> u64 {
         if self.logged {
             return u64::MAX;
+        }
+        if self.attendance.as_ref().is_some_and(Attendance::is_awaited) {
+            return 0;
         }
         self.connections.iter().filter_map(Connection::position).min().unwrap_or(u64::MAX)
     }
@@ -386,6 +432,10 @@ impl Supervisor {
         self.stored_last = now;
         (self.watch, self.look, self.boot_until, self.stop_until) = (None, None, None, None);
         self.input = None;
+        self.entrance = None;
+        if let Some(attendance) = &mut self.attendance {
+            attendance.ended();
+        }
         self.memory = None;
         self.cleaner = self.leavings.remove().ok();
         self.note_end_of_output();
@@ -479,11 +529,24 @@ impl Supervisor {
                 Incoming::Command(Command::Stop { signal, grace_ms }) => self.stop(signal, grace_ms),
                 Incoming::Command(Command::Signal(signal)) => self.signal(signal),
                 Incoming::Command(Command::Forget) => self.forgotten = true,
+                Incoming::Attach => {
+                    let now = Instant::now();
+                    let admitted = self.attendance.as_mut().is_some_and(|attendance| attendance.admit(now));
+                    if let Some(connection) = self.connections.get_mut(n) {
+                        connection.answer(admitted);
+                    }
+                }
+                Incoming::Enter => return self.let_in(n),
                 Incoming::Stored(offset) if self.holds => self.ring.store_and_hold(offset),
                 Incoming::Stored(offset) => self.ring.store(offset),
                 Incoming::Input(bytes) => {
+                    self.note_client(true);
                     if let Some(input) = &mut self.input {
-                        input.waiting.extend_from_slice(&bytes);
+                        if input.waiting.is_empty() {
+                            input.waiting = bytes;
+                        } else {
+                            input.waiting.extend_from_slice(&bytes);
+                        }
                     }
                     self.write_input();
                 }
@@ -494,6 +557,15 @@ impl Supervisor {
                     self.write_input();
                 }
             }
+        }
+    }
+
+    /// Hands a connection over to the dyno's init; if that is gone, or has too many, the connection just ends. The
+    /// others keep their places until the loop has seen to all of them.
+    fn let_in(&mut self, n: usize) {
+        if let (Some(connection), Some(entrance)) = (self.connections.get_mut(n), &self.entrance) {
+            let _ = crate::sandbox::let_in(entrance, connection.descriptor());
+            connection.close();
         }
     }
 
@@ -513,10 +585,14 @@ impl Supervisor {
 
     fn write_input(&mut self) {
         let Some(input) = &mut self.input else { return };
-        while !input.waiting.is_empty() {
-            match rustix::io::write(input.descriptor.as_fd(), &input.waiting) {
-                Ok(length) => drop(input.waiting.drain(..length)),
-                Err(rustix::io::Errno::AGAIN) => return,
+        let mut written = 0;
+        while written < input.waiting.len() {
+            match rustix::io::write(input.descriptor.as_fd(), &input.waiting[written..]) {
+                Ok(length) => written += length,
+                Err(rustix::io::Errno::AGAIN) => {
+                    input.waiting.drain(..written);
+                    return;
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(_) => {
                     self.input = None; // the dyno has closed it

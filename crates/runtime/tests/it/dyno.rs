@@ -12,7 +12,7 @@ use std::{
 
 use dozen_api::{
     clock, frame,
-    shim::{Command, Event, Hello, Network, Output, Record, Sandbox, Spec},
+    shim::{Client, Command, Event, Hello, Network, Output, Record, Sandbox, Spec},
     socket,
 };
 use dozen_domain::{
@@ -29,6 +29,8 @@ use tempfile::TempDir;
 pub(crate) const HOST_UID: u32 = 234_567;
 /// Longer than anything here takes.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
+/// A client that may take its time.
+pub(crate) const CLIENT: Client = Client { wait_ms: 60_000, idle_ms: 3_600_000, hangup_ms: 5_000, grace_ms: 5_000 };
 /// Where this executable is inside.
 pub(crate) const PROBE: &str = "/opt/probe";
 
@@ -95,7 +97,7 @@ impl Setup {
             port: None,
             boot_ms: 60_000,
             terminal: None,
-            stdin: false,
+            client: None,
             backlog_bytes: 1 << 20,
         };
         Self { temp, spec, user: None, executable }
@@ -218,6 +220,14 @@ impl Dyno {
     /// Says something as control does.
     pub(crate) fn tell(&mut self, command: &Command) {
         frame::write_blocking(&mut self.control, command).expect("the shim reads");
+    }
+
+    /// Attaches as the dyno's client.
+    pub(crate) fn attach(&self) -> UnixStream {
+        let mut stream = self.connect(&Hello::Attach);
+        let taken: Option<bool> = frame::read_blocking(&mut stream).expect("an answer");
+        assert_eq!(taken, Some(true), "the client is taken");
+        stream
     }
 
     /// Connects as something else.

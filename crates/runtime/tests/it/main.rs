@@ -6,12 +6,14 @@
 mod bench;
 mod builder;
 mod builds;
+mod client;
 mod disk;
 mod dyno;
 mod engine;
 mod entry;
 mod escape;
 mod hostile;
+mod inside;
 mod isolation;
 mod lifecycle;
 mod network;

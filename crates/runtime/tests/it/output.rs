@@ -5,21 +5,21 @@ use std::io::{Read, Write};
 use dozen_api::{frame, shim::Hello};
 use dozen_domain::dyno::Exit;
 
-use crate::dyno::{Setup, read_output};
+use crate::dyno::{CLIENT, Setup, read_output};
 
 #[test]
 fn output_goes_on_where_a_reader_left_off() {
     let mut dyno = Setup::bash("echo one; read line; echo two")
         .with(|spec| {
             spec.record.logged = true;
-            spec.stdin = true;
+            spec.client = Some(CLIENT);
         })
         .start();
     let mut first = dyno.connect(&Hello::Output { from: 0, ack: true });
     let piece = read_output(&mut first).expect("output");
     assert_eq!((piece.offset, piece.dropped, piece.bytes.as_slice()), (0, 0, &b"one\n"[..]));
     drop(first); // killed before it could store anything
-    let mut client = dyno.connect(&Hello::Attach);
+    let mut client = dyno.attach();
     client.write_all(b"go\n").expect("sent");
     dyno.exit();
     let mut second = dyno.connect(&Hello::Output { from: 0, ack: true });
@@ -61,11 +61,11 @@ fn a_full_backlog_drops_the_oldest_and_says_how_much() {
 fn an_attached_client_gets_every_byte_however_slow_it_is() {
     let mut dyno = Setup::bash("read go; head -c 3000000 /dev/zero; echo end")
         .with(|spec| {
-            spec.stdin = true;
+            spec.client = Some(CLIENT);
             spec.backlog_bytes = 64 << 10;
         })
         .start();
-    let mut client = dyno.connect(&Hello::Attach);
+    let mut client = dyno.attach();
     client.write_all(b"go\n").expect("sent");
     let mut all = Vec::new();
     client.read_to_end(&mut all).expect("all of it");
@@ -75,8 +75,8 @@ fn an_attached_client_gets_every_byte_however_slow_it_is() {
 
 #[test]
 fn the_end_of_a_clients_input_is_the_end_of_the_dynos() {
-    let mut dyno = Setup::new(&["/usr/bin/wc", "-c"]).with(|spec| spec.stdin = true).start();
-    let mut client = dyno.connect(&Hello::Attach);
+    let mut dyno = Setup::new(&["/usr/bin/wc", "-c"]).with(|spec| spec.client = Some(CLIENT)).start();
+    let mut client = dyno.attach();
     client.write_all(&vec![b'x'; 1_000_000]).expect("sent");
     client.shutdown(std::net::Shutdown::Write).expect("half closed");
     let mut answer = String::new();
@@ -90,10 +90,10 @@ fn a_dyno_with_a_terminal_knows_its_size_and_name() {
     let mut dyno = Setup::bash("stty size; tty; read line; echo got $line")
         .with(|spec| {
             spec.terminal = Some((100, 40));
-            spec.stdin = true;
+            spec.client = Some(CLIENT);
         })
         .start();
-    let mut client = dyno.connect(&Hello::Attach);
+    let mut client = dyno.attach();
     client.write_all(b"word\n").expect("sent");
     let mut answer = String::new();
     client.read_to_string(&mut answer).expect("an answer");
@@ -112,7 +112,7 @@ fn without_input_a_dyno_reads_the_end_at_once() {
 
 #[test]
 fn nonsense_closes_the_connection_and_nothing_else() {
-    let mut dyno = Setup::bash("read line").with(|spec| spec.stdin = true).start();
+    let mut dyno = Setup::bash("read line").with(|spec| spec.client = Some(CLIENT)).start();
     for nonsense in [&b"\xff\xff\xff\xff"[..], b"\x04\0\0\0what", b"GET / HTTP/1.1\r\n\r\n"] {
         let mut stream =
             dozen_api::socket::connect_blocking(&dyno.directory.join(dozen_runtime::shim::SOCKET)).expect("it listens");
@@ -120,7 +120,7 @@ fn nonsense_closes_the_connection_and_nothing_else() {
         stream.write_all(nonsense).expect("sent");
         assert!(matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_)));
     }
-    let mut client = dyno.connect(&Hello::Attach);
+    let mut client = dyno.attach();
     client.write_all(b"\n").expect("sent");
     assert_eq!(dyno.exit(), Exit::Code(0));
 }

@@ -1,0 +1,94 @@
+//! People at a dyno's streams: clients of one-off dynos, commands inside running dynos, the exec family over SSH.
+//!
+//! [`secret`] is what a client of a rendezvous proves itself with, [`meeting`] the protocol it speaks, [`relay`] the
+//! bytes between it and the dyno. Who may do what was decided when the secret was given out ([`crate::ops`]).
+
+mod marker;
+pub mod meeting;
+pub mod relay;
+pub mod secret;
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use dozen_api::{clock::Micros, engine::Inside};
+use dozen_domain::ids::{AppId, DynoId};
+use uuid::Uuid;
+
+use crate::Context;
+
+/// A command that is to run inside a dyno once its client is there.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// In which dyno.
+    pub dyno: DynoId,
+    /// What.
+    pub inside: Inside,
+    /// For the account of it in the app's log.
+    pub about: About,
+    /// Nobody may attach after this.
+    pub until: Micros,
+}
+
+/// Who does what in which dyno, for the app's log.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Whose dyno.
+    pub app: AppId,
+    /// Its name.
+    pub dyno: String,
+    /// E-mail of who is there.
+    pub email: String,
+    /// What for: `run:inside`, `ps:exec`, `ps:forward`.
+    pub what: &'static str,
+}
+
+/// Commands that wait for their clients. They are lost with the process, and so are their clients' connections.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    pending: Mutex<HashMap<Uuid, Pending>>,
+}
+
+impl Sessions {
+    /// Keeps a command until its client comes; forgets those whose time is over.
+    pub fn expect(&self, id: Uuid, pending: Pending, now: Micros) {
+        let mut all = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, other| other.until > now);
+        all.insert(id, pending);
+    }
+
+    /// Takes a command, once.
+    pub fn take(&self, id: Uuid, now: Micros) -> Option<Pending> {
+        let mut all = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&id).filter(|pending| pending.until > now)
+    }
+}
+
+/// Writes the beginning of a session into the app's log, and its end when dropped.
+pub struct Account {
+    context: Context,
+    about: About,
+    since: Micros,
+}
+
+impl Account {
+    /// A session begins.
+    pub fn open(context: &Context, about: About) -> Self {
+        let text = format!("Session begun in {} by user {} ({})", about.dyno, about.email, about.what);
+        context.log_api(about.app, text);
+        Self { context: context.clone(), about, since: context.now() }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let About { app, dyno, email, what } = &self.about;
+        let lasted = u64::try_from(self.context.now() - self.since).unwrap_or_default();
+        let seconds = Duration::from_micros(lasted).as_secs_f64();
+        self.context
+            .log_api(*app, format!("Session ended in {dyno} by user {email} ({what}) after {seconds:.1} seconds"));
+    }
+}
