@@ -15,6 +15,7 @@ use dozen_domain::{
     config::{Secret, Vars},
     limits::{self, Limits},
     network::Prefix,
+    reach::Reach,
 };
 
 /// One variable of the platform's own configuration.
@@ -91,6 +92,17 @@ pub(crate) const VARIABLES: &[Variable] = &[
         default: "none",
         doc: "Directories of this machine, with commas between. A buildpack may be given as the path of a folder below \
               one of them; other paths are refused, because builds of every account could read what is there.",
+    },
+    Variable {
+        name: "DOZEN_DRAIN_ALLOW_NETWORKS",
+        default: "none",
+        doc: "Private networks to which log and telemetry drains may lead, written the same way. All other addresses that \
+              are not the internet's are refused, and the platform's own listeners in any case.",
+    },
+    Variable {
+        name: "SSL_CERT_FILE",
+        default: "what the system trusts",
+        doc: "PEM file of the certificates that those of log and telemetry drains are checked against.",
     },
     Variable {
         name: "DOZEN_RUST_SYSROOT",
@@ -187,6 +199,10 @@ pub(crate) struct Config {
     pub(crate) fetch_allow_networks: Vec<Prefix>,
     /// `DOZEN_BUILDPACK_DIRS`, absolute.
     pub(crate) buildpack_dirs: Vec<PathBuf>,
+    /// `DOZEN_DRAIN_ALLOW_NETWORKS`
+    pub(crate) drain_allow_networks: Vec<Prefix>,
+    /// `SSL_CERT_FILE`
+    pub(crate) ssl_cert_file: Option<PathBuf>,
     /// `DOZEN_RUST_SYSROOT`
     pub(crate) rust_sysroot: Option<PathBuf>,
     /// `DOZEN_GO_ROOT`
@@ -300,6 +316,8 @@ impl Config {
             dyno_allow_networks: networks("DOZEN_DYNO_ALLOW_NETWORKS", list("DOZEN_DYNO_ALLOW_NETWORKS"))?,
             fetch_allow_networks: networks("DOZEN_FETCH_ALLOW_NETWORKS", list("DOZEN_FETCH_ALLOW_NETWORKS"))?,
             buildpack_dirs: directories("DOZEN_BUILDPACK_DIRS", list("DOZEN_BUILDPACK_DIRS"))?,
+            drain_allow_networks: networks("DOZEN_DRAIN_ALLOW_NETWORKS", list("DOZEN_DRAIN_ALLOW_NETWORKS"))?,
+            ssl_cert_file: path("SSL_CERT_FILE"),
             rust_sysroot: path("DOZEN_RUST_SYSROOT"),
             go_root: path("DOZEN_GO_ROOT"),
             heroku_cli: path("DOZEN_HEROKU_CLI"),
@@ -309,6 +327,12 @@ impl Config {
             node_extra_ca_certs: path("NODE_EXTRA_CA_CERTS"),
             git_ssl_cainfo: path("GIT_SSL_CAINFO"),
         })
+    }
+
+    /// Where the platform connects to on somebody's behalf, given the addresses that its listeners have got.
+    pub(crate) fn reach(&self, listen: &Listen) -> Reach {
+        let listeners = vec![listen.api, listen.tls]; // apps may be written to: they are behind the router
+        Reach { allowed: self.drain_allow_networks.clone(), listeners }
     }
 
     /// A tool on `PATH`.

@@ -60,9 +60,19 @@ pub(super) async fn logs(
         let socket = socket.clone();
         async move { dozen_api::socket::connect(&socket).await.is_ok() }
     });
-    let logs_dir = config.data_dir.join("logs");
-    let options = dozen_logs::Options { run_dir, logs_dir, limits: config.limits.clone() };
+    let options = logs_options(config);
     Ok(dozen_logs::run(options, shutdown).await.map_err(Error::from)?)
+}
+
+fn logs_options(config: &Config) -> dozen_logs::Options {
+    dozen_logs::Options {
+        run_dir: config.data_dir.join("run"),
+        logs_dir: config.data_dir.join("logs"),
+        keys_dir: config.data_dir.join("keys"),
+        reach: config.reach(&listeners::recorded(config)),
+        trust: config.ssl_cert_file.clone(),
+        limits: config.limits.clone(),
+    }
 }
 
 /// The control role.
@@ -94,6 +104,7 @@ pub(super) async fn control(
         build_env: config.build_env.clone(),
         fetch_allow_networks: config.fetch_allow_networks.clone(),
         buildpack_dirs: config.buildpack_dirs.clone(),
+        reach: config.reach(&listen),
         certificates: certificates(config),
         hook: vec![executable.to_string_lossy().into_owned(), "git-hook".to_owned()],
     };
@@ -181,8 +192,7 @@ async fn answers(address: SocketAddr, path: &'static str) -> bool {
 /// are kept; returns how many dynos there were.
 pub(crate) async fn tear_down(config: &Config) -> Result<usize, RoleError> {
     let run_dir = config.data_dir.join("run");
-    let logs_dir = config.data_dir.join("logs");
-    let options = dozen_logs::Options { run_dir: run_dir.clone(), logs_dir, limits: config.limits.clone() };
+    let options = logs_options(config);
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let collecting = dozen_logs::run(options, async { _ = ended.await });
     let executable = std::env::current_exe()

@@ -9,6 +9,7 @@ mod apps;
 mod builds;
 mod config;
 mod domains;
+mod drains;
 mod examples;
 mod formation;
 mod limits;

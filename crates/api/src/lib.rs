@@ -6,6 +6,8 @@
 //! * [`routes`]: control tells the router which hosts lead to which dynos.
 //! * [`logs`]: everyone hands log lines to the logs role; control reads them back for log sessions.
 //! * [`log_session`]: control's side of reading them back.
+//! * [`drains`]: control tells the logs role where streams go besides their history.
+//! * [`outbound`]: connections to addresses that users name, kept away from what they must not reach.
 //! * [`platform`]: what the Platform API answers, as types.
 //! * [`frame`], [`socket`]: how all of that goes over Unix sockets.
 //! * [`removal`]: how a directory that an app could write goes, which several roles have to do.
@@ -13,10 +15,12 @@
 pub mod build;
 pub mod client;
 pub mod clock;
+pub mod drains;
 pub mod engine;
 pub mod frame;
 pub mod log_session;
 pub mod logs;
+pub mod outbound;
 pub mod platform;
 pub mod removal;
 pub mod routes;

@@ -96,6 +96,8 @@ pub enum Hello {
     Session(Session),
     /// A dyno was started: its shim is at `run/dynos/<id>`. Answered by one empty frame.
     Dyno(DynoId),
+    /// All drains that there are, in place of those from before. Answered by one empty frame once they are kept.
+    Drains(Vec<crate::drains::Drain>),
     /// An app is gone: remove its history. Answered by one empty frame.
     Remove(AppId),
 }

@@ -25,6 +25,7 @@ use dozen_domain::{
     config::{Secret, Vars},
     limits::Limits,
     network::Prefix,
+    reach::Reach,
 };
 
 pub use state::Context;
@@ -64,6 +65,8 @@ pub struct Options {
     pub fetch_allow_networks: Vec<Prefix>,
     /// Where folders may be that are buildpacks (`DOZEN_BUILDPACK_DIRS`).
     pub buildpack_dirs: Vec<PathBuf>,
+    /// Where the platform connects to on somebody's behalf.
+    pub reach: Reach,
     /// What the certificates are for.
     pub certificates: tls::Names,
     /// Command of git's pre-receive hook, a program that calls [`hook::main`]: this executable and `git-hook`.

@@ -15,6 +15,7 @@ use dozen_domain::{
     ids::AppId,
     limits::Limits,
     network::Prefix,
+    reach::Reach,
 };
 
 use crate::{
@@ -56,6 +57,8 @@ pub struct Settings {
     pub fetch_allow_networks: Vec<Prefix>,
     /// Where folders may be that are buildpacks.
     pub buildpack_dirs: Vec<PathBuf>,
+    /// Where the platform connects to on somebody's behalf.
+    pub reach: Reach,
     /// All limits.
     pub limits: Limits,
     /// What the certificates are for.
@@ -90,6 +93,7 @@ impl Settings {
             build_env: options.build_env,
             fetch_allow_networks: options.fetch_allow_networks,
             buildpack_dirs: options.buildpack_dirs,
+            reach: options.reach,
             limits: options.limits,
             certificates: options.certificates,
             hook: options.hook,
@@ -113,6 +117,7 @@ impl Settings {
             build_env: BTreeMap::new(),
             fetch_allow_networks: Vec::new(),
             buildpack_dirs: Vec::new(),
+            reach: Reach::default(),
             limits: Limits::default(),
             certificates: tls::Names { apps_domain: "localhost".to_owned(), ..tls::Names::default() },
             hook: Vec::new(),

@@ -56,6 +56,8 @@ ids! {
     CollaboratorId,
     /// A host name of an app.
     DomainId,
+    /// A log or telemetry drain of an app.
+    DrainId,
     /// One dyno; a restart makes a new one under the same name.
     DynoId,
     /// An app feature.

@@ -15,5 +15,6 @@ pub mod name;
 pub mod network;
 pub mod plan;
 pub mod procfile;
+pub mod reach;
 pub mod release;
 pub mod size;

@@ -190,6 +190,32 @@ limits! {
     log_local_buffer_lines = 20_000;
     /// Bytes of output a shim holds while the logs role is away.
     shim_backlog_bytes = 1_048_576;
+    /// Time for which lines of history are kept.
+    log_history_seconds = 604_800;
+    /// Silence after which a line without its end is taken for a whole one.
+    log_partial_ms = 1_000;
+    /// Log drains of one app, and telemetry drains of one app.
+    drains_per_app = 5;
+    /// Lines that wait for a drain (L10).
+    drain_buffer_lines = 1_024;
+    /// Lines that wait for a drain that has failed for long (L10).
+    drain_shrunk_lines = 10;
+    /// Time of failures after which fewer lines wait for a drain.
+    drain_shrink_seconds = 300;
+    /// Requests that carry one frame of lines before they are given up (L10).
+    drain_tries = 3;
+    /// Size at which a request to a drain holds enough lines.
+    drain_frame_bytes = 102_400;
+    /// Time for connecting to a drain.
+    drain_connect_ms = 3_000;
+    /// Time for a drain's answer to a request.
+    drain_request_ms = 5_000;
+    /// Time in which a syslog drain has to take what is sent.
+    drain_send_ms = 4_000;
+    /// Unit of the pauses between attempts to reach a drain, which grow to some 500 times of it.
+    drain_retry_ms = 10;
+    /// A connection to a drain that was idle for this long is closed.
+    drain_idle_seconds = 300;
     /// Life of a log session's URL.
     log_session_seconds = 300;
 

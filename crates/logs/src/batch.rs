@@ -3,6 +3,8 @@
 //! A record is `i64` microseconds, `u8` source (0 app, 1 heroku), `u8` length and process, `u32` length and text, all
 //! little-endian. Encoding once is what makes the path fast: the same bytes are written to disk and read by tails.
 
+use std::borrow::Cow;
+
 use dozen_api::{
     clock::{self, Micros},
     logs::Source,
@@ -34,9 +36,9 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Adds a line; bytes that are no UTF-8 become U+FFFD.
+    /// Adds a line; bytes that are no UTF-8, and control characters that are no layout, become U+FFFD.
     pub(crate) fn push(&mut self, at: Micros, source: Source, process: &str, text: &[u8]) {
-        let text = String::from_utf8_lossy(text);
+        let text = safe(text);
         let mut end = process.len().min(255);
         while !process.is_char_boundary(end) {
             end -= 1;
@@ -63,6 +65,19 @@ impl Batch {
         self.lines = 0;
         self.mark = None;
     }
+}
+
+/// Text that harms neither terminals nor programs written in C: tabulators, carriage returns and escape sequences (they
+/// colour) stay.
+fn safe(text: &[u8]) -> Cow<'_, str> {
+    let harmful = |byte: u8| byte < b' ' && byte != b'\t' && byte != b'\r' && byte != 0x1b;
+    let text = String::from_utf8_lossy(text);
+    // Not `any`: without an early end it is done on many bytes at a time.
+    if !text.bytes().fold(false, |found, byte| found | harmful(byte)) {
+        return text;
+    }
+    let replace = |c: char| if c.is_ascii() && harmful(c as u8) { char::REPLACEMENT_CHARACTER } else { c };
+    Cow::Owned(text.chars().map(replace).collect())
 }
 
 /// One stored line.
@@ -110,6 +125,18 @@ pub(crate) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn junk_is_made_safe_and_layout_stays() {
+        let mut batch = Batch::default();
+        let junk = b"\x00\x07a\tb\r\x1b[1mc\x1b[0m \xff\xfe caf\xc3\xa9\x0b";
+        batch.push(0, Source::App, "web.1", junk);
+        let texts: Vec<_> = records(&batch.records).map(|record| record.text.to_vec()).collect();
+        assert_eq!(
+            String::from_utf8_lossy(&texts[0]),
+            "\u{fffd}\u{fffd}a\tb\r\u{1b}[1mc\u{1b}[0m \u{fffd}\u{fffd} caf\u{e9}\u{fffd}"
+        );
+    }
 
     #[test]
     fn a_record_reads_back_and_prints_as_people_see_it() {

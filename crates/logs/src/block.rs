@@ -103,6 +103,19 @@ fn head(bytes: &[u8; HEAD]) -> Option<Head> {
         .then_some(head)
 }
 
+/// Reads what the block at `offset` of a file of `length` bytes says about itself, without checking it.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) fn peek(file: &File, offset: u64, length: u64) -> io::Result<Option<Head>> {
+    let mut bytes = [0; HEAD];
+    if offset + HEAD as u64 > length {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(head(&bytes).filter(|head| offset + head.length() <= length))
+}
+
 /// Reads the valid block at `offset` of a file of `length` bytes; `None` when there is none.
 ///
 /// # Errors

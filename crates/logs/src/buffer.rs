@@ -4,8 +4,8 @@
 //! producers, so that older segments can go. Appending is one `writev`; what it leaves when it fails or is cut short
 //! by a kill is cut off again, at once or at the next [`Buffer::open`].
 //!
-//! Survives a kill at any instant. Survives a power cut as far as the kernel had written; line numbers are not used
-//! again even then, because numbering goes on at the time in microseconds when that is ahead.
+//! Survives a kill at any instant. Survives a power cut but for the last seconds ([`crate::channel::Channels::sync`]);
+//! line numbers are not used again even then, because numbering goes on at the time in microseconds when that is ahead.
 
 use std::{
     collections::VecDeque,
@@ -13,11 +13,11 @@ use std::{
     io::{self, IoSlice, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
-    batch::{Batch, Mark, Producer},
+    batch::{Batch, Mark, Producer, Record, records},
     block::{self, Block},
 };
 
@@ -38,6 +38,14 @@ struct Position {
     touched: Instant,
 }
 
+/// Where somebody who reads lines by ordinal is: a block of a segment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place {
+    segment: u64,
+    offset: u64,
+    ordinal: u64, // of the first line there
+}
+
 /// The history of one app.
 #[derive(Debug)]
 pub(crate) struct Buffer {
@@ -51,6 +59,7 @@ pub(crate) struct Buffer {
     positions: Vec<Position>,
     all_positions: bool, // the next block has to carry all of them
     rotate: bool,        // the last segment could not be repaired
+    dirty: bool,         // lines were stored since `unsynced`
 }
 
 impl Buffer {
@@ -71,6 +80,7 @@ impl Buffer {
             positions: Vec::new(),
             all_positions: false,
             rotate: false,
+            dirty: false,
         };
         let mut names = segment_names(&buffer.directory)?;
         while let Some(name) = names.pop() {
@@ -159,6 +169,7 @@ impl Buffer {
         self.ordinal += u64::from(batch.lines);
         self.sequence = sequence + u64::from(batch.lines).saturating_sub(1);
         self.all_positions = false;
+        self.dirty = true;
         if let Some(mark) = batch.mark {
             self.note(mark);
         }
@@ -187,7 +198,7 @@ impl Buffer {
         }
         let name = self.segments.back().map_or(sequence, |last| sequence.max(last.name + 1));
         let path = self.path(name);
-        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
         if let Err(error) = write_whole(&mut file, head, records) {
             fs::remove_file(&path)?;
             return Err(error);
@@ -203,7 +214,8 @@ impl Buffer {
         let Some(last) = self.segments.back() else { return Err(io::ErrorKind::NotFound.into()) };
         let file = match &mut self.file {
             Some(file) => file,
-            closed => closed.insert(OpenOptions::new().append(true).open(self.directory.join(file_name(last.name)))?),
+            closed => closed
+                .insert(OpenOptions::new().read(true).append(true).open(self.directory.join(file_name(last.name)))?),
         };
         if let Err(error) = write_whole(file, head, records) {
             self.rotate = file.set_len(self.length).is_err();
@@ -223,6 +235,96 @@ impl Buffer {
                 tracing::warn!(path = %self.path(old.name).display(), %error, "cannot remove old log lines");
             }
         }
+    }
+
+    /// How many lines were ever stored: the ordinal of the line that comes next.
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// Gives stored lines by ordinal, from `from` on, until `each` wants no more. Lines that are no longer there are
+    /// passed over. `place` is where the last call ended; it makes this one short.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    pub(crate) fn read(
+        &self,
+        place: &mut Place,
+        from: u64,
+        mut each: impl FnMut(u64, &Record<'_>) -> bool,
+    ) -> io::Result<()> {
+        let known = self.segments.iter().position(|segment| segment.name == place.segment && place.ordinal <= from);
+        let begin = known.unwrap_or_else(|| {
+            *place = Place::default();
+            self.segments.iter().rposition(|segment| segment.ordinal <= from).unwrap_or(0)
+        });
+        for (index, segment) in self.segments.iter().enumerate().skip(begin) {
+            if index > begin || place.segment != segment.name {
+                *place = Place { segment: segment.name, offset: 0, ordinal: segment.ordinal };
+            }
+            let opened;
+            let (file, length) = match &self.file {
+                Some(file) if index + 1 == self.segments.len() => (file, self.length),
+                _ => {
+                    opened = File::open(self.path(segment.name))?;
+                    let whole = opened.metadata()?.len();
+                    (&opened, if index + 1 == self.segments.len() { self.length } else { whole })
+                }
+            };
+            while let Some(head) = block::peek(file, place.offset, length)? {
+                if head.ordinal + u64::from(head.lines) > from {
+                    let Some(block) = block::read(file, place.offset, length)? else { break };
+                    for (ordinal, record) in (head.ordinal..).zip(records(block.records())) {
+                        if ordinal >= from && !each(ordinal, &record) {
+                            return Ok(());
+                        }
+                    }
+                }
+                place.offset += head.length();
+                place.ordinal = head.ordinal + u64::from(head.lines);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes lines of segments to which nothing was added since `before`; positions of producers stay.
+    ///
+    /// # Errors
+    /// When that cannot be written or removed.
+    pub(crate) fn expire(&mut self, before: SystemTime) -> io::Result<()> {
+        let mut old = Vec::new();
+        for segment in &self.segments {
+            if fs::metadata(self.path(segment.name))?.modified()? >= before {
+                break;
+            }
+            old.push(segment.name);
+        }
+        if !old.is_empty() && old.len() == self.segments.len() {
+            if self.segments.back().is_some_and(|last| last.ordinal == self.ordinal) {
+                old.pop(); // it holds nothing but positions
+            } else {
+                self.rotate = true;
+                self.append(self.sequence + 1, &Batch::default())?;
+            }
+        }
+        self.segments.retain(|segment| !old.contains(&segment.name));
+        for name in old {
+            match fs::remove_file(self.path(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that hold what was stored since the last call, to be written to the disk itself.
+    pub(crate) fn unsynced(&mut self) -> Vec<PathBuf> {
+        if !std::mem::take(&mut self.dirty) {
+            return Vec::new();
+        }
+        let mut paths: Vec<PathBuf> = self.segments.iter().map(|segment| self.path(segment.name)).collect();
+        paths.push(self.directory.clone()); // for segments that are new
+        paths
     }
 
     /// Closes the file; it is opened again when lines come.
@@ -310,7 +412,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::batch::records;
 
     const DYNO: Producer = Producer::Dyno(Uuid::from_u128(7));
 
@@ -400,6 +501,68 @@ mod tests {
         assert_eq!((again.last_sequence(), again.position(&DYNO)), (10, 10));
         store(&mut again, 10, 12);
         assert_eq!(texts(&open(directory.path())), (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn lines_are_read_by_ordinal_from_wherever_somebody_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut buffer = open(directory.path());
+        let (mut place, mut next, mut got) = (Place::default(), 0, Vec::new());
+        for n in 0..100 {
+            store(&mut buffer, n * 3, n * 3 + 3);
+            let most = if n % 2 == 0 { 1 } else { 9 };
+            let mut taken = 0;
+            let read = buffer.read(&mut place, next, |ordinal, record| {
+                if taken < most {
+                    got.push((ordinal, std::str::from_utf8(record.text).expect("text").to_owned()));
+                    (taken, next) = (taken + 1, ordinal + 1);
+                }
+                taken < most
+            });
+            read.expect("a read");
+        }
+        let expected: Vec<_> = (0..got.len() as u64).map(|n| (n, n.to_string())).collect();
+        assert!(got.len() > 250 && got == expected, "{got:?}");
+        let mut again = Vec::new();
+        let read = buffer.read(&mut place, next - 3, |ordinal, _| {
+            again.push(ordinal);
+            true
+        });
+        read.expect("a read");
+        assert_eq!(again[..3], [next - 3, next - 2, next - 1], "going back works too");
+        let mut first = None;
+        let read = buffer.read(&mut Place::default(), 0, |ordinal, _| {
+            first = Some(ordinal);
+            false
+        });
+        read.expect("a read");
+        assert!(first.is_some_and(|first| (260..=270).contains(&first)), "{first:?}");
+    }
+
+    #[test]
+    fn expired_lines_go_and_positions_and_numbers_stay() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut buffer = open(directory.path());
+        store(&mut buffer, 0, 25);
+        let long_ago = SystemTime::now() - Duration::from_secs(3_600);
+        let age = |name: u64, buffer: &Buffer| {
+            let file = OpenOptions::new().append(true).open(buffer.path(name)).expect("a segment");
+            file.set_modified(long_ago).expect("a change of time");
+        };
+        age(buffer.segments[0].name, &buffer);
+        let before = SystemTime::now() - Duration::from_secs(60);
+        buffer.expire(before).expect("a removal");
+        assert_eq!(texts(&buffer), (10..25).collect::<Vec<_>>());
+        let names: Vec<u64> = buffer.segments.iter().map(|segment| segment.name).collect();
+        names.into_iter().for_each(|name| age(name, &buffer));
+        for _ in 0..2 {
+            buffer.expire(before).expect("a removal");
+            let again = open(directory.path());
+            assert_eq!((texts(&again), again.position(&DYNO), again.ordinal()), (vec![], 25, 25));
+            assert!(again.last_sequence() >= 25 && again.segments.len() == 1);
+        }
+        store(&mut buffer, 25, 27);
+        assert_eq!(texts(&open(directory.path())), [25, 26]);
     }
 
     #[test]

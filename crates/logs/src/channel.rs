@@ -8,8 +8,11 @@ use std::{
     collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use dozen_api::{
@@ -20,11 +23,12 @@ use dozen_domain::{
     codes::Code,
     ids::{AppId, DynoId},
 };
+use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
     Options,
-    batch::{Batch, Producer},
-    buffer::{Buffer, Snapshot},
+    batch::{Batch, Producer, Record},
+    buffer::{Buffer, Place, Snapshot},
     tail::{self, Tail},
 };
 
@@ -81,6 +85,51 @@ impl Channels {
         channel.remove()
     }
 
+    /// Writes what was stored since the last call to the disk itself. It takes its time, and nobody waits for it: lines
+    /// of the last seconds are lost with the machine's power, no others.
+    pub(crate) async fn sync(&self) {
+        let channels: Vec<Arc<Channel>> = self.state().open.values().cloned().collect();
+        let paths: Vec<PathBuf> = channels.iter().flat_map(|channel| channel.unsynced()).collect();
+        drop(channels);
+        let written = tokio::task::spawn_blocking(move || {
+            for path in paths {
+                // One that has gone meanwhile needs it no more.
+                let synced = fs::File::open(&path).and_then(|file| file.sync_data());
+                if let Err(error) = synced
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::warn!(path = %path.display(), %error, "cannot write log lines to the disk itself");
+                }
+            }
+        });
+        drop(written.await);
+    }
+
+    /// Removes lines that are older than `age`, of all apps.
+    pub(crate) fn expire(&self, age: Duration) {
+        let Some(before) = SystemTime::now().checked_sub(age) else { return };
+        for app in self.with_files_from_before(before) {
+            let expired = self.channel(app).expire(before);
+            if let Err(error) = expired {
+                tracing::warn!(%app, %error, "cannot remove log lines that have expired");
+            }
+        }
+    }
+
+    fn with_files_from_before(&self, before: SystemTime) -> Vec<AppId> {
+        let Ok(entries) = fs::read_dir(&self.logs_dir) else { return Vec::new() };
+        let is_old = |path: &Path| {
+            let modified = path.metadata().and_then(|data| data.modified());
+            path.extension().is_some_and(|extension| extension == "log") && modified.is_ok_and(|at| at < before)
+        };
+        let has_old = |directory: PathBuf| {
+            fs::read_dir(directory).is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_old(&file.path()))))
+        };
+        let apps =
+            entries.flatten().filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
+        apps.filter(|(_, directory): &(AppId, PathBuf)| has_old(directory.clone())).map(|(app, _)| app).collect()
+    }
+
     /// Does what time brings: closes idle files, tries failed writes again, lets go of streams that nobody uses.
     pub(crate) fn sweep(&self) {
         let channels: Vec<Arc<Channel>> = self.state().open.values().cloned().collect();
@@ -99,6 +148,8 @@ pub(crate) struct Channel {
     dynos_dir: Arc<Path>,
     keep: u64,
     inner: Mutex<Inner>,
+    stored: Notify,
+    drains: AtomicUsize,
 }
 
 struct Inner {
@@ -130,7 +181,15 @@ impl Channel {
             used: Instant::now(),
             removed,
         };
-        Self { app, directory, dynos_dir, keep, inner: Mutex::new(inner) }
+        Self {
+            app,
+            directory,
+            dynos_dir,
+            keep,
+            inner: Mutex::new(inner),
+            stored: Notify::new(),
+            drains: AtomicUsize::new(0),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -205,6 +264,7 @@ impl Channel {
             buffer.append(first, batch)?;
         }
         inner.show(batch);
+        self.stored.notify_waiters();
         Ok(())
     }
 
@@ -255,11 +315,77 @@ impl Channel {
         Subscription { history, tail }
     }
 
+    /// Resolves when lines were stored after it was made and first polled (or enabled).
+    pub(crate) fn stored(&self) -> Notified<'_> {
+        self.stored.notified()
+    }
+
+    /// How many lines were ever stored.
+    ///
+    /// # Errors
+    /// When history cannot be read.
+    pub(crate) fn ordinal(&self) -> io::Result<u64> {
+        Ok(self.buffer(&mut self.inner())?.ordinal())
+    }
+
+    /// Gives stored lines by ordinal; see [`Buffer::read`].
+    ///
+    /// # Errors
+    /// When history cannot be read.
+    pub(crate) fn read(
+        &self,
+        place: &mut Place,
+        from: u64,
+        each: impl FnMut(u64, &Record<'_>) -> bool,
+    ) -> io::Result<()> {
+        self.buffer(&mut self.inner())?.read(place, from, each)
+    }
+
+    /// Writes a line of the platform about the stream itself into it.
+    pub(crate) fn tell(&self, text: &str) {
+        let mut told = Batch::default();
+        told.push(clock::now(), Source::Heroku, "logplex", text.as_bytes());
+        self.append(&told);
+    }
+
+    /// The directory of the stream's history, and of what belongs to it.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// One drain more or less reads this stream.
+    pub(crate) fn drained(&self, more: bool) {
+        if more {
+            self.drains.fetch_add(1, Ordering::Relaxed)
+        } else {
+            self.drains.fetch_sub(1, Ordering::Relaxed)
+        };
+    }
+
+    /// Says whether a drain reads this stream.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drains.load(Ordering::Relaxed) > 0
+    }
+
     /// Takes a tail off the stream.
     pub(crate) fn unsubscribe(&self, tail: &Arc<Tail>) {
         let mut inner = self.inner();
         inner.tails.retain(|other| !Arc::ptr_eq(other, tail));
         inner.tails.shrink_to_fit();
+    }
+
+    fn unsynced(&self) -> Vec<PathBuf> {
+        self.inner().buffer.as_mut().map(Buffer::unsynced).unwrap_or_default()
+    }
+
+    fn expire(&self, before: SystemTime) -> io::Result<()> {
+        let mut inner = self.inner();
+        if inner.removed {
+            return Ok(());
+        }
+        self.buffer(&mut inner)?.expire(before)?;
+        inner.next = inner.next.max(inner.buffer.as_ref().map_or(0, Buffer::last_sequence) + 1);
+        Ok(())
     }
 
     fn remove(&self) -> io::Result<()> {

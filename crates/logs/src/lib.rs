@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! shims ---- reader ---> lines ---.
-//!                                  >--- channel ---> buffer (disk) ---> session (history)
+//!                                  >--- channel ---> buffer (disk) ---> session (history), drain
 //! roles ---- ingest --------------'        `-------> tail (memory) ---> session (new lines)
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! * [`ingest`]: takes the lines of the router and of control.
 //! * [`channel`]: gives each line of an app its number, stores it, then shows it to the app's tails.
 //! * [`buffer`]: the last lines of an app on disk, in [`block`]s, together with how far each producer is stored.
+//! * [`drain`]: sends streams to receivers elsewhere, reading them from history.
 //! * [`session`], [`tail`]: history and new lines, filtered, without gap or repeat between them.
 //!
 //! **A line is stored together with its producer's position, in one write**, so that after a kill at any instant the
@@ -17,12 +18,13 @@
 //! is shown to tails, counted, and told (L15). **An idle app costs a few hundred bytes**: no open file, no lines in
 //! memory.
 //!
-//! Not here: drains, and who may read which app (control decides).
+//! Not here: which drains there are, and who may read which app (control decides).
 
 mod batch;
 mod block;
 mod buffer;
 mod channel;
+mod drain;
 mod ingest;
 mod lines;
 mod reader;
@@ -31,10 +33,18 @@ mod session;
 mod shims;
 mod tail;
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use dozen_api::socket;
-use dozen_domain::limits::Limits;
+use dozen_domain::{
+    limits::{Limits, seconds},
+    reach::Reach,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Where the role lives and what bounds it.
@@ -44,6 +54,12 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// `$DOZEN_DATA_DIR/logs`: history, a directory an app.
     pub logs_dir: PathBuf,
+    /// `$DOZEN_DATA_DIR/keys`: the key that seals what is kept of drains.
+    pub keys_dir: PathBuf,
+    /// Where drains may lead.
+    pub reach: Reach,
+    /// PEM file of certificates that receivers' are checked against; `None` is what the system trusts.
+    pub trust: Option<PathBuf>,
     /// The platform's limits.
     pub limits: Limits,
 }
@@ -60,6 +76,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Drains cannot use TLS.
+    #[error("cannot set up TLS for drains")]
+    Tls(#[from] rustls::Error),
     /// Nobody could reach the role.
     #[error("cannot listen on {}", path.display())]
     Listen {
@@ -74,11 +93,15 @@ pub enum Error {
 /// How often dynos are looked for without being announced, idle files are closed and failed writes tried again.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// How often lines that have expired are removed; sessions do not show them anyway.
+const EXPIRY: Duration = Duration::from_secs(600);
+
 /// What the parts of the role share.
 struct Role {
     options: Options,
     channels: channel::Channels,
     shims: shims::Shims,
+    drains: drain::Drains,
     stop: CancellationToken,
 }
 
@@ -98,6 +121,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let stop = CancellationToken::new();
     let role = Arc::new(Role {
         channels: channel::Channels::new(&options),
+        drains: drain::Drains::new(&options)?,
         shims: shims::Shims::new(options.run_dir.join("dynos")),
         options,
         stop: stop.clone(),
@@ -105,9 +129,16 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     tracing::info!(logs_dir = %role.options.logs_dir.display(), "collecting logs");
     let _stop_all = stop.drop_guard(); // readers and connections end with this function
     let sweep = async {
+        drain::resume(&role).await;
+        let mut expired = None;
         loop {
             shims::scan(&role).await;
             role.channels.sweep();
+            role.channels.sync().await;
+            if expired.is_none_or(|at: Instant| at.elapsed() > EXPIRY) {
+                role.channels.expire(seconds(role.options.limits.log_history_seconds));
+                expired = Some(Instant::now());
+            }
             tokio::time::sleep(SWEEP).await;
         }
     };

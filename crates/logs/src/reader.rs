@@ -17,10 +17,11 @@ use dozen_api::{
     shim::{Hello, Output, Record},
     socket,
 };
-use dozen_domain::codes::Code;
+use dozen_domain::{codes::Code, limits::millis};
 use tokio::{
-    io::{AsyncWriteExt, Interest},
+    io::{AsyncWriteExt, Interest, Ready},
     net::UnixStream,
+    time::timeout,
 };
 
 use crate::{
@@ -32,6 +33,8 @@ use crate::{
 
 /// Bytes read in one turn; also what is kept for the next one.
 const TURN: usize = 256 << 10;
+/// The same for a stream with drains, which read between turns: fewer lines than may wait for them, if lines are usual.
+const DRAINED_TURN: usize = 64 << 10;
 /// A longer frame is none: shims send pieces of at most their backlog's size.
 const FRAME_MAX: usize = 64 << 20;
 const RETRY: Duration = Duration::from_millis(50);
@@ -45,6 +48,7 @@ thread_local! {
 struct Reader {
     channel: Arc<Channel>,
     process: String,
+    quiet: Duration, // after it a line without its end is one
     producer: Producer,
     splitter: Splitter,
     held: Vec<u8>,   // beginning of a frame whose end has not come
@@ -60,6 +64,7 @@ pub(crate) async fn run(role: Arc<Role>, record: Record, directory: PathBuf) {
         channel: role.channels.channel(record.app),
         splitter: Splitter::new(role.options.limits.log_line_bytes),
         process: record.name.to_string(),
+        quiet: millis(role.options.limits.log_partial_ms),
         producer: Producer::Dyno(record.dyno.0),
         held: Vec::new(),
         received: 0,
@@ -116,20 +121,28 @@ impl Reader {
         let mut acknowledged = self.stored;
         loop {
             let interest = if unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-            let ready = connection.ready(interest).await?;
-            if ready.is_readable() {
-                let drained = self.turn(&connection)?;
-                if self.ended {
-                    connection.write_all(&unsent).await?;
-                    return frame::write(&mut connection, &self.stored).await;
+            let ready = if self.splitter.pending() == 0 {
+                connection.ready(interest).await?
+            } else {
+                match timeout(self.quiet, connection.ready(interest)).await {
+                    Ok(ready) => ready?,
+                    Err(_) => {
+                        self.give_up_partial(); // a prompt, or a line that is finished much later
+                        Ready::EMPTY
+                    }
                 }
-                if unsent.is_empty() && self.stored > acknowledged {
-                    unsent = frame::encode(&self.stored)?;
-                    acknowledged = self.stored;
-                }
-                if !drained {
-                    tokio::task::yield_now().await; // let other apps have their turn
-                }
+            };
+            let drained = if ready.is_readable() { self.turn(&connection)? } else { true };
+            if self.ended {
+                connection.write_all(&unsent).await?;
+                return frame::write(&mut connection, &self.stored).await;
+            }
+            if unsent.is_empty() && self.stored > acknowledged {
+                unsent = frame::encode(&self.stored)?;
+                acknowledged = self.stored;
+            }
+            if !drained {
+                tokio::task::yield_now().await; // let other apps have their turn, and drains theirs
             }
             if !unsent.is_empty() {
                 match connection.try_write(&unsent) {
@@ -145,8 +158,9 @@ impl Reader {
     fn turn(&mut self, connection: &UnixStream) -> io::Result<bool> {
         DESK.with_borrow_mut(|(bytes, batch)| {
             batch.clear(2 * TURN); // a turn that failed left its lines; they will be read again
+            let turn = if self.channel.is_drained() { DRAINED_TURN } else { TURN };
             let mut filled = self.held.len();
-            let room = filled.max(frame_length(&self.held)) + TURN;
+            let room = filled.max(frame_length(&self.held)) + turn;
             if bytes.len() < room {
                 bytes.resize(room, 0);
             }
@@ -176,7 +190,7 @@ impl Reader {
                 let Some(piece) = bytes[..filled].get(at + 4..at + 4 + length) else { break };
                 self.piece(piece, batch)?;
                 at += 4 + length;
-                if batch.records.len() >= TURN {
+                if batch.records.len() >= turn {
                     self.store(batch);
                 }
             }
@@ -225,7 +239,7 @@ impl Reader {
         batch.clear(2 * TURN);
     }
 
-    /// Stores a line whose end cannot come any more.
+    /// Stores a line whose end does not come.
     fn give_up_partial(&mut self) {
         if self.splitter.pending() == 0 {
             return;

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use dozen_api::{frame, logs::Hello};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::{Role, ingest, session, shims};
+use crate::{Role, drain, ingest, session, shims};
 
 /// Accepts connections for ever; each is served by a task that ends with the role.
 pub(crate) async fn accept(role: &Arc<Role>, listener: UnixListener) {
@@ -44,6 +44,13 @@ async fn serve(role: &Arc<Role>, mut connection: UnixStream) -> io::Result<()> {
         Some(Hello::Session(wanted)) => session::serve(role, connection, wanted).await,
         Some(Hello::Dyno(dyno)) => {
             shims::add(role, dyno);
+            frame::write_bytes(&mut connection, &[]).await
+        }
+        Some(Hello::Drains(drains)) => {
+            if let Err(error) = drain::replace(role, drains).await {
+                tracing::warn!(%error, "cannot keep which drains there are");
+                return Ok(());
+            }
             frame::write_bytes(&mut connection, &[]).await
         }
         Some(Hello::Remove(app)) => {

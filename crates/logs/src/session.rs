@@ -41,7 +41,12 @@ pub(crate) async fn serve(role: &Role, connection: UnixStream, session: Session)
             None => session.lines.min(role.options.limits.log_history_lines),
         };
         match subscription.history {
-            Ok(stored) => history(&stored, &filter, session.after, most, &mut out).await?,
+            Ok(stored) => {
+                let age = i64::try_from(role.options.limits.log_history_seconds).unwrap_or(i64::MAX);
+                let oldest = clock::now().saturating_sub(age.saturating_mul(1_000_000));
+                let wanted = Wanted { filter: &filter, after: session.after, oldest };
+                history(&stored, &wanted, most, &mut out).await?;
+            }
             Err(error) => {
                 tracing::warn!(app = %session.app, %error, "cannot read an app's log history");
                 out.add(&Sent::Line { sequence: 0, text: unavailable() })?;
@@ -68,33 +73,45 @@ fn unavailable() -> String {
     Record { at: clock::now(), source: Source::Heroku, process: b"logplex", text: text.as_bytes() }.line()
 }
 
-/// Sends the last `most` wanted lines of history that come after the number `after`.
-async fn history(snapshot: &Snapshot, filter: &Filter, after: Option<u64>, most: u64, out: &mut Out) -> io::Result<()> {
+/// Which lines of history are wanted.
+struct Wanted<'a> {
+    filter: &'a Filter,
+    after: Option<u64>,
+    oldest: clock::Micros,
+}
+
+impl Wanted<'_> {
+    fn matches(&self, number: u64, record: &Record<'_>) -> bool {
+        self.after.is_none_or(|after| number > after) && record.at >= self.oldest && self.filter.matches(record)
+    }
+}
+
+/// Sends the last `most` wanted lines of history.
+async fn history(snapshot: &Snapshot, wanted: &Wanted<'_>, most: u64, out: &mut Out) -> io::Result<()> {
     if most == 0 {
         return Ok(());
     }
-    let wanted = |bytes: &[u8], first: u64| -> Vec<(u64, String)> {
-        let lines = (first..).zip(records(bytes));
-        let lines =
-            lines.filter(|(number, record)| after.is_none_or(|after| *number > after) && filter.matches(record));
-        lines.map(|(number, record)| (number, record.line())).collect()
-    };
     let mut skip = 0;
     if most < u64::MAX {
         let mut total: u64 = 0;
         for block in snapshot.blocks() {
-            total += records(block?.records()).filter(|record| filter.matches(record)).count() as u64;
+            let block = block?;
+            let lines = (block.head.sequence..).zip(records(block.records()));
+            total += lines.filter(|(number, record)| wanted.matches(*number, record)).count() as u64;
         }
         skip = total.saturating_sub(most);
     }
     for block in snapshot.blocks() {
         let block = block?;
-        for (sequence, text) in wanted(block.records(), block.head.sequence) {
+        for (sequence, record) in (block.head.sequence..).zip(records(block.records())) {
+            if !wanted.matches(sequence, &record) {
+                continue;
+            }
             if skip > 0 {
                 skip -= 1;
                 continue;
             }
-            out.add(&Sent::Line { sequence, text })?;
+            out.add(&Sent::Line { sequence, text: record.line() })?;
         }
         out.flush_full().await?;
     }

@@ -15,6 +15,7 @@ pub mod dyno;
 pub mod dyno_size;
 pub mod error;
 pub mod formation;
+pub mod log_drain;
 pub mod log_session;
 pub mod oauth_authorization;
 pub mod region;
@@ -23,6 +24,7 @@ pub mod slug;
 pub mod sni_endpoint;
 pub mod source;
 pub mod stack;
+pub mod telemetry_drain;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

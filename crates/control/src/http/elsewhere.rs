@@ -19,7 +19,7 @@ pub async fn none() -> Result {
     Ok(Reply::ok(&[(); 0]))
 }
 
-/// A list of something that no app has here: add-ons, attachments, drains, webhooks.
+/// A list of something that no app has here: add-ons, attachments, webhooks.
 pub async fn none_of_app(_: Member) -> Result {
     Ok(Reply::ok(&[(); 0]))
 }

@@ -11,8 +11,8 @@ use axum::{
 
 use super::{
     account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, domains,
-    dyno_sizes, dynos, elsewhere, features, formation, log_sessions, regions, registry, releases, slugs, sni_endpoints,
-    sources, stacks, streams,
+    dyno_sizes, dynos, elsewhere, features, formation, log_drains, log_sessions, regions, registry, releases, slugs,
+    sni_endpoints, sources, stacks, streams, telemetry_drains,
 };
 use crate::{git, state::Context};
 
@@ -107,6 +107,15 @@ routes! {
         POST   "/apps/{app}/dynos/{dyno}" => dynos::run_inside;
         POST   "/apps/{app}/dynos/{dyno}/actions/stop" => dynos::stop;
         POST   "/apps/{app}/log-sessions" => log_sessions::create;
+        GET    "/apps/{app}/log-drains" => log_drains::list;
+        POST   "/apps/{app}/log-drains" => log_drains::create;
+        GET    "/apps/{app}/log-drains/{drain}" => log_drains::info;
+        DELETE "/apps/{app}/log-drains/{drain}" => log_drains::remove;
+        GET    "/apps/{app}/telemetry-drains" => telemetry_drains::list;
+        POST   "/telemetry-drains" => telemetry_drains::create;
+        GET    "/telemetry-drains/{drain}" => telemetry_drains::info;
+        PATCH  "/telemetry-drains/{drain}" => telemetry_drains::update;
+        DELETE "/telemetry-drains/{drain}" => telemetry_drains::remove;
 
         // What there is on this platform.
         GET    "/apps/{app}/available-stacks" => stacks::of_app;
@@ -126,8 +135,6 @@ routes! {
         GET    "/oauth/clients" => elsewhere::none;
         GET    "/apps/{app}/addons" => elsewhere::none_of_app;
         GET    "/apps/{app}/addon-attachments" => elsewhere::none_of_app;
-        GET    "/apps/{app}/telemetry-drains" => elsewhere::none_of_app;
-        GET    "/apps/{app}/log-drains" => elsewhere::none_of_app;
         GET    "/apps/{app}/webhooks" => elsewhere::none_of_app;
         GET    "/apps/{app}/pipeline-couplings" => elsewhere::no_coupling;
         POST   "/actions/addons/resolve" => elsewhere::no_addon;

@@ -24,6 +24,7 @@ use crate::{
     reconcile::{
         Nudges,
         apps::Apps,
+        drains::Drains,
         driver::{Statuses, Task, chain, drive},
         routes::Routes,
         upkeep::Upkeep,
@@ -111,6 +112,7 @@ async fn beside(context: Context, certificate: Arc<tls::Certificate>, nudges: Nu
         Arc::new(Apps::new(context.clone())),
         Arc::new(ops::release_phase::ReleasePhase(context.clone())),
         Arc::new(Routes(feed.clone())),
+        Arc::new(Drains::new(context.clone())),
         Arc::new(Upkeep::new(context.clone(), certificate)),
     ];
     let statuses = Arc::new(Statuses::default());

@@ -132,6 +132,31 @@ pub struct Writer {
     progress: watch::Sender<Progress>,
     most: u64,
     last: u8,
+    echo: Option<Echo>,
+}
+
+/// Hears each line of an output as well, but for empty ones.
+struct Echo {
+    line: Vec<u8>,
+    tell: Box<dyn FnMut(String) + Send + Sync>,
+}
+
+impl Echo {
+    fn add(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).trim_end().to_owned();
+        if !line.is_empty() {
+            (self.tell)(line);
+        }
+    }
 }
 
 impl Outputs {
@@ -167,7 +192,8 @@ impl Outputs {
         }
         let (progress, follow) = watch::channel(Progress { length: file.metadata()?.len(), ended: false });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), follow);
-        Ok(Writer { outputs: self.clone(), path: path.to_owned(), file, progress, most, last: b'\n' })
+        let path = path.to_owned();
+        Ok(Writer { outputs: self.clone(), path, file, progress, most, last: b'\n', echo: None })
     }
 
     /// Reads an output from its beginning to its end, waiting for what is still to come.
@@ -209,6 +235,13 @@ fn read(file: &File, at: u64) -> io::Result<Bytes> {
 }
 
 impl Writer {
+    /// Tells each further line to somebody else too.
+    #[must_use]
+    pub fn echoed(mut self, tell: impl FnMut(String) + Send + Sync + 'static) -> Self {
+        self.echo = Some(Echo { line: Vec::new(), tell: Box::new(tell) });
+        self
+    }
+
     /// Adds text.
     pub fn say(&mut self, text: &str) {
         self.say_bytes(text.as_bytes());
@@ -243,6 +276,9 @@ impl Writer {
         let room = usize::try_from(self.most - length).unwrap_or(usize::MAX);
         let fits = &bytes[..bytes.len().min(room)];
         self.file.write_all(fits)?;
+        if let Some(echo) = &mut self.echo {
+            echo.add(fits);
+        }
         let mut added = fits.len() as u64;
         if fits.len() < bytes.len() {
             let note = format!("\n !     Output is cut off after {} bytes.\n", self.most);
@@ -257,6 +293,9 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        if let Some(echo) = &mut self.echo {
+            echo.end_line();
+        }
         self.progress.send_modify(|progress| progress.ended = true);
         let mut all = self.outputs.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A newer writer of the same file has its own entry.
@@ -340,6 +379,21 @@ mod tests {
         writer.say("two\n");
         drop(writer);
         assert_eq!(all(&outputs, &path).await, "one\ntwo\n");
+    }
+
+    #[tokio::test]
+    async fn lines_are_told_elsewhere_too() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (outputs, path) = (Outputs::default(), directory.path().join("b.log"));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let tell = heard.clone();
+        let writer = outputs.create(&path, 100).expect("a writer");
+        let mut writer = writer.echoed(move |line| tell.lock().expect("not poisoned").push(line));
+        writer.say("-----> a");
+        writer.say(" b\r\n\n       c\nend");
+        drop(writer);
+        assert_eq!(*heard.lock().expect("not poisoned"), ["-----> a b", "       c", "end"]);
+        assert_eq!(all(&outputs, &path).await, "-----> a b\r\n\n       c\nend");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ pub mod builds;
 pub mod collaborators;
 pub mod column;
 pub mod domains;
+pub mod drains;
 pub mod features;
 pub mod formation;
 pub mod releases;

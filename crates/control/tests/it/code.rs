@@ -87,8 +87,6 @@ async fn what_the_platform_has_is_told_to_everybody() {
         "/apps/shop/addons",
         "/apps/shop/sni-endpoints",
         "/apps/shop/addon-attachments",
-        "/apps/shop/telemetry-drains",
-        "/apps/shop/log-drains",
     ] {
         assert_eq!(api.get(path).await.is(200).json, json!([]), "{path}");
     }

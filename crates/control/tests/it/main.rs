@@ -12,6 +12,7 @@ mod code;
 mod config_vars;
 mod conventions;
 mod domains;
+mod drains;
 mod fetching;
 mod ledger;
 mod listening;

@@ -1,7 +1,7 @@
 //! A logs role to test: in this process, or in one of its own that can be killed.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,13 +11,33 @@ use dozen_api::{
     logs::{Line, Sender, Sent, Session, Source, open_session},
     socket,
 };
-use dozen_domain::{ids::AppId, limits::Limits};
+use dozen_domain::{ids::AppId, limits::Limits, reach::Reach};
 use dozen_logs::Options;
 use futures_util::{Stream, StreamExt};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Options for a data directory; drains may lead anywhere. The lines of most tests are of 2024, so they do not expire
+/// where that is not what a test is about.
+pub(crate) fn options(directory: &Path, mut limits: Limits) -> Options {
+    if limits.log_history_seconds == Limits::default().log_history_seconds {
+        limits.log_history_seconds = u64::MAX;
+    }
+    // Likewise, a busy machine may be quiet in the middle of a line for longer than people would wait.
+    if limits.log_partial_ms == Limits::default().log_partial_ms {
+        limits.log_partial_ms = 3_600_000;
+    }
+    Options {
+        run_dir: directory.join("run"),
+        logs_dir: directory.join("logs"),
+        keys_dir: directory.join("keys"),
+        reach: Reach::everything(),
+        trust: Some(directory.join("trust.pem")),
+        limits,
+    }
+}
 
 type Running = JoinHandle<Result<(), dozen_logs::Error>>;
 
@@ -47,7 +67,7 @@ impl Role {
 
     pub(crate) fn options(&self) -> Options {
         let directory = self.directory.path();
-        Options { run_dir: directory.join("run"), logs_dir: directory.join("logs"), limits: self.limits.clone() }
+        options(directory, self.limits.clone())
     }
 
     /// Starts the role and waits until it answers.
@@ -180,7 +200,7 @@ impl Reading {
 }
 
 const DIRECTORY: &str = "DOZEN_LOGS_TEST_DIRECTORY";
-const HISTORY: &str = "DOZEN_LOGS_TEST_HISTORY";
+const LIMITS: &str = "DOZEN_LOGS_TEST_LIMITS";
 
 /// A role in a process of its own; it ends with the test.
 pub(crate) struct Process {
@@ -192,7 +212,7 @@ impl Process {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "role::role_process", "--nocapture"])
             .env(DIRECTORY, role.directory.path())
-            .env(HISTORY, role.limits.log_history_lines.to_string())
+            .env(LIMITS, serde_json::to_string(&role.limits).unwrap())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -218,9 +238,8 @@ impl Drop for Process {
 #[test]
 fn role_process() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
-    let mut limits = Limits::default();
-    limits.set("LOG_HISTORY_LINES", &std::env::var(HISTORY).unwrap()).unwrap();
-    let options = Options { run_dir: directory.join("run"), logs_dir: directory.join("logs"), limits };
+    let limits = serde_json::from_str(&std::env::var(LIMITS).unwrap()).unwrap();
+    let options = options(&directory, limits);
     let (orphaned, end) = oneshot::channel::<()>();
     std::thread::spawn(move || {
         std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();

@@ -34,6 +34,8 @@ use crate::{cgroup::MemoryWatch, sandbox::Container};
 
 /// Output is held this long after the end while nobody comes to store it, unless [`LINGER_MS`] says otherwise.
 const LINGER: Duration = Duration::from_secs(600);
+/// A dyno whose backlog is full is held up for this long at most while nothing of it is stored.
+const HOLD: Duration = Duration::from_secs(1);
 /// How often the shim looks whether its directory is still there (a platform that was deleted has no dynos), and gives
 /// back what serving events has taken since.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
@@ -89,6 +91,7 @@ pub(super) struct Supervisor {
     ended: Option<Instant>,
     output_ended: Option<clock::Micros>,
     stored_last: Instant,
+    full_since: Option<Instant>, // when the backlog was full first since something of it was stored
     cleaner: Option<OwnedFd>,
     forgotten: bool,
 }
@@ -148,6 +151,7 @@ impl Supervisor {
             ended: None,
             output_ended: None,
             stored_last: now,
+            full_since: None,
             cleaner: None,
             forgotten: false,
         })
@@ -224,6 +228,11 @@ impl Supervisor {
         if stores {
             self.stored_last = Instant::now();
         }
+        if !stores {
+            self.full_since = None;
+        } else if self.ring.free() == 0 {
+            self.full_since.get_or_insert_with(Instant::now);
+        }
         if happened(0) != 0 {
             self.accept();
         }
@@ -261,7 +270,9 @@ impl Supervisor {
     fn timeout(&self) -> i32 {
         let lingers = self.ended.filter(|_| self.forgotten).map(|ended| self.stored_last.max(ended) + self.linger);
         let client = self.attendance.as_ref().and_then(Attendance::due);
-        let due = [self.look, self.boot_until, self.stop_until, self.count, client, lingers, Some(self.look_around)];
+        let held = self.full_since.map(|since| since + HOLD).filter(|until| *until > Instant::now());
+        let look = Some(self.look_around);
+        let due = [self.look, self.boot_until, self.stop_until, self.count, client, lingers, held, look];
         let next = due.into_iter().flatten().min().unwrap_or(self.look_around);
         let wait = next.saturating_duration_since(Instant::now());
         i32::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX)
@@ -353,11 +364,14 @@ impl Supervisor {
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, nothing, 0) };
     }
 
-    /// Offset of the first byte that must not be dropped. A log never holds the dyno up; a client or a build reads
-    /// everything or makes it wait.
+    /// Offset of the first byte that must not be dropped. A log that is being stored slows the dyno down to the speed at
+    /// which that goes; one that is not, because the logs role is away or stuck, never holds it up. A client or a build
+    /// reads everything or makes it wait.
     fn keep_from(&self) -> u64 {
         if self.logged {
-            return u64::MAX;
+            let goes_on = self.full_since.is_none_or(|since| since.elapsed() < HOLD);
+            let stores = goes_on && self.connections.iter().any(Connection::stores);
+            return if stores { self.ring.stored() } else { u64::MAX };
         }
         if self.attendance.as_ref().is_some_and(Attendance::is_awaited) {
             return 0;
@@ -537,8 +551,10 @@ impl Supervisor {
                     }
                 }
                 Incoming::Enter => return self.let_in(n),
-                Incoming::Stored(offset) if self.holds => self.ring.store_and_hold(offset),
-                Incoming::Stored(offset) => self.ring.store(offset),
+                Incoming::Stored(offset) => {
+                    self.full_since = None;
+                    if self.holds { self.ring.store_and_hold(offset) } else { self.ring.store(offset) }
+                }
                 Incoming::Input(bytes) => {
                     self.note_client(true);
                     if let Some(input) = &mut self.input {

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use dozen_api::build::Submodule;
+use dozen_api::{build::Submodule, logs};
 use dozen_domain::{
     buildpack::Reference,
     ids::{AppId, BuildId, SourceId},
@@ -173,7 +173,8 @@ pub(crate) async fn begin(context: &Context, build: &Build) -> Result<Writer> {
     store::builds::insert(&mut db, build).await?;
     db.commit().await?;
     context.log_api(build.app, format!("Build started by user {}", build.email));
-    Ok(writer)
+    let (stream, app) = (context.clone(), build.app);
+    Ok(writer.echoed(move |line| stream.log(app, logs::Source::App, "build", line)))
 }
 
 /// A build that is about to begin.

@@ -1,0 +1,345 @@
+//! Drains to receivers that work, fail, stall, come back and lie about who they are.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use dozen_api::logs::{Session, Source};
+use dozen_domain::{ids::AppId, limits::Limits};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
+
+use crate::{
+    receivers::{Act, Http, Inbox, Syslog, drain, message, set},
+    role::{LONG, Process, Role, all, line, text},
+};
+
+/// Limits with which failures are over soon.
+fn quick() -> Limits {
+    Limits { drain_request_ms: 300, drain_retry_ms: 1, drain_connect_ms: 2_000, ..Limits::default() }
+}
+
+/// The text of a syslog message.
+fn said(message: &str) -> &str {
+    message.split_once(" - - ").or_else(|| message.split_once(" - ")).expect("a message").1
+}
+
+fn numbers(messages: &[String]) -> Vec<u64> {
+    messages.iter().filter_map(|message| said(message).parse().ok()).collect()
+}
+
+/// Lines told to be dropped.
+fn told(messages: &[String]) -> u64 {
+    let count = |message: &String| {
+        let text = said(message).strip_prefix("Error L10 (output buffer overflow): ")?;
+        assert!(message.starts_with("<172>1 ") && message.contains(" heroku logplex "), "{message}");
+        text.split_once(" messages dropped since ")?.0.parse::<u64>().ok()
+    };
+    messages.iter().filter_map(count).sum()
+}
+
+fn assert_ordered(numbers: &[u64]) {
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "out of order or repeated: {numbers:?}");
+}
+
+#[tokio::test]
+async fn a_syslog_server_gets_the_lines_that_come_after_its_drain_in_order() {
+    let role = Role::start().await;
+    let (app, sender) = (AppId::random(), role.sender());
+    sender.send(line(app, Source::App, "web.1", "before"));
+    sender.flushed().await;
+    let server = Syslog::start().await;
+    let drain = drain(app, &server.url);
+    set(&role, &[drain.clone()]).await;
+    sender.send(line(app, Source::App, "web.1", "caf\u{e9}"));
+    sender.send(line(app, Source::Heroku, "router", "at=info"));
+    sender.send(line(AppId::random(), Source::App, "web.1", "somebody else's"));
+    sender.send(line(app, Source::Heroku, "web.1", "State changed from starting to up"));
+    let time = "2024-01-01T00:00:00.000000+00:00";
+    let token = &drain.token;
+    assert_eq!(
+        server.inbox.until("to up").await,
+        [
+            format!("<190>1 {time} {token} app web.1 - - caf\u{e9}"),
+            format!("<158>1 {time} {token} heroku router - - at=info"),
+            format!("<45>1 {time} {token} heroku web.1 - - State changed from starting to up"),
+        ]
+    );
+    set(&role, &[]).await;
+    sender.send(line(app, Source::App, "web.1", "after"));
+    sender.flushed().await;
+    role.history_up_to(app, "after").await;
+    assert_eq!(server.inbox.all().len(), 3, "a removed drain gets nothing more");
+    let left = fs::read_dir(role.directory.path().join("logs").join(app.to_string())).unwrap();
+    assert!(left.flatten().all(|entry| !entry.file_name().to_string_lossy().starts_with("drain-")));
+}
+
+#[tokio::test]
+async fn an_http_receiver_gets_frames_as_logplex_sends_them_over_one_connection() {
+    let role = Role::start().await;
+    let (app, sender) = (AppId::random(), role.sender());
+    let server = Http::start().await;
+    let drain = drain(app, &server.url);
+    set(&role, &[drain.clone()]).await;
+    for n in 0..3 {
+        sender.send(line(app, Source::App, "web.1", &n.to_string()));
+        server.inbox.until(&format!(" - {n}")).await;
+    }
+    let requests = server.requests.lock().unwrap().clone();
+    for request in &requests {
+        assert!(request.head.starts_with("POST /in?key=1 HTTP/1.1\r\n"), "{}", request.head);
+        assert_eq!(request.header("content-type"), Some("application/logplex-1"));
+        assert_eq!(request.header("logplex-drain-token"), Some(drain.token.as_str()));
+        assert_eq!(request.header("authorization"), Some("Basic bWU6c2VAY3JldA=="));
+        assert!(request.header("user-agent").unwrap().starts_with("Logplex/"));
+        let host = request.header("host").unwrap();
+        assert!(server.url.contains(host) && !host.contains('@'), "{host}");
+        let id = request.header("logplex-frame-id").unwrap();
+        assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        let messages = request.messages().await;
+        assert_eq!(request.header("logplex-msg-count"), Some(messages.len().to_string().as_str()));
+        assert!(messages[0].starts_with("<190>1 2024-01-01T00:00:00.000000+00:00 host app web.1 - "), "{messages:?}");
+    }
+    assert_eq!(*server.connections.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_frame_is_tried_three_times_under_one_id_and_then_counted() {
+    let role = Role::start_with(quick()).await;
+    let (app, sender) = (AppId::random(), role.sender());
+    let server = Http::start().await;
+    set(&role, &[drain(app, &server.url)]).await;
+    // Whatever is no refusal is tried again.
+    server.next(&[Act::Answer(500), Act::Stall]);
+    sender.send(line(app, Source::App, "web.1", "1"));
+    assert_eq!(numbers(&server.inbox.until(" - 1").await), [1]);
+    server.next(&[Act::Answer(429), Act::Close]);
+    sender.send(line(app, Source::App, "web.1", "2"));
+    assert_eq!(numbers(&server.inbox.until(" - 2").await), [1, 2]);
+    let ids = |from: usize| -> Vec<String> {
+        let requests = server.requests.lock().unwrap();
+        requests[from..].iter().map(|request| request.header("logplex-frame-id").unwrap().to_owned()).collect()
+    };
+    let first = ids(0);
+    assert!(first.len() == 6 && first[0] == first[1] && first[1] == first[2] && first[3] == first[5], "{first:?}");
+    assert_ne!(first[0], first[3]);
+    // Three failures, and a refusal, drop their frames.
+    server.next(&[Act::Answer(500), Act::Answer(302), Act::Answer(503), Act::Answer(404)]);
+    sender.send(line(app, Source::App, "web.1", "3"));
+    server.inbox.when(|_| ids(6).len() == 3).await;
+    sender.send(line(app, Source::App, "web.1", "4"));
+    server.inbox.when(|_| ids(6).len() == 4).await;
+    sender.send(line(app, Source::App, "web.1", "5"));
+    let messages = server.inbox.until(" - 5").await;
+    assert_eq!((numbers(&messages), told(&messages)), (vec![1, 2, 5], 2));
+    assert!(said(&messages[2]).starts_with("Error L10"), "the notice stands where the lines are missing: {messages:?}");
+}
+
+#[tokio::test]
+async fn what_waits_too_long_for_a_dead_receiver_is_dropped_and_the_count_is_exact() {
+    let role = Role::start_with(quick()).await;
+    let (app, sender) = (AppId::random(), role.sender());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener); // nobody listens
+    let working = Syslog::start().await;
+    set(&role, &[drain(app, &format!("syslog://{address}")), drain(app, &working.url)]).await;
+    for n in 1..=5_000 {
+        sender.send(line(app, Source::App, "web.1", &n.to_string()));
+    }
+    sender.flushed().await;
+    let messages = working.inbox.until(" 5000").await;
+    let got = numbers(&messages);
+    assert_ordered(&got);
+    assert_eq!(got.len() as u64 + told(&messages), 5_000);
+    let late = Syslog::on(TcpListener::bind(address).await.unwrap());
+    let messages = late.inbox.until(" 5000").await;
+    assert_eq!(told(&messages), 5_000 - 1_024, "{}", messages[0]);
+    assert_eq!(numbers(&messages), (5_000 - 1_024 + 1..=5_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_stalled_receiver_delays_neither_others_nor_tails() {
+    let role = Role::start_with(quick()).await;
+    let (app, sender) = (AppId::random(), role.sender());
+    let stalled = TcpListener::bind("127.0.0.1:0").await.unwrap(); // takes connections and reads nothing
+    let (working, http) = (Syslog::start().await, Http::start().await);
+    http.next(&[Act::Stall; 3]);
+    let url = format!("syslog://{}", stalled.local_addr().unwrap());
+    set(&role, &[drain(app, &url), drain(app, &http.url), drain(app, &working.url)]).await;
+    let mut tail = role.session(Session { tail: true, ..all(app) });
+    tail.caught().await;
+    let long = "x".repeat(9_000);
+    for n in 1..=2_000 {
+        sender.send(line(app, Source::App, "web.1", &long));
+        if n % 500 == 0 {
+            let mark = format!("mark {n}");
+            sender.send(line(app, Source::App, "web.1", &mark));
+            tail.until(&mark).await;
+            working.inbox.until(&mark).await;
+        }
+    }
+    assert_eq!(told(&working.inbox.all()), 0);
+}
+
+#[tokio::test]
+async fn a_drain_goes_on_where_the_former_role_ended() {
+    let mut role = Role::start_with(quick()).await;
+    let (app, sender) = (AppId::random(), role.sender());
+    let (syslog, http) = (Syslog::start().await, Http::start().await);
+    // Nobody tells the role of them again: it has kept them.
+    set(&role, &[drain(app, &syslog.url), drain(app, &http.url)]).await;
+    for n in 1..=5 {
+        sender.send(line(app, Source::App, "web.1", &n.to_string()));
+        sender.flushed().await;
+        if n % 2 == 1 {
+            syslog.inbox.until(&format!(" - - {n}")).await;
+            http.inbox.until(&format!(" - {n}")).await;
+        }
+        role.restart().await;
+    }
+    sender.send(line(app, Source::App, "web.1", "6"));
+    assert_eq!(numbers(&syslog.inbox.until(" - - 6").await), [1, 2, 3, 4, 5, 6]);
+    let expected: Vec<u64> = (1..=6).collect();
+    http.inbox.when(|messages| numbers(messages).last() == Some(&6)).await;
+    let mut got = numbers(&http.inbox.all());
+    got.dedup(); // a frame that was under way may come again, as what it was
+    assert_eq!(got, expected);
+}
+
+#[tokio::test]
+async fn a_frame_under_way_when_the_role_is_killed_comes_again_under_its_id() {
+    let role = Role::stopped(quick());
+    let (app, sender) = (AppId::random(), role.sender());
+    let server = Http::start().await;
+    server.next(&[Act::Stall]);
+    let mut process = Process::start(&role);
+    let drains = [drain(app, &server.url)];
+    while dozen_api::drains::replace(&role.socket(), drains.to_vec()).await.is_err() {
+        tokio::task::yield_now().await; // the role is starting
+    }
+    sender.send(line(app, Source::App, "web.1", "1"));
+    let requests = server.requests.clone();
+    let seen = async {
+        while requests.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, seen).await.unwrap();
+    process.kill();
+    sender.send(line(app, Source::App, "web.1", "2"));
+    let _again = Process::start(&role);
+    assert_eq!(numbers(&server.inbox.until(" - 2").await), [1, 2]);
+    let ids: Vec<String> = {
+        let requests = requests.lock().unwrap();
+        requests.iter().map(|request| request.header("logplex-frame-id").unwrap().to_owned()).collect()
+    };
+    assert!(ids.len() == 3 && ids[0] == ids[1] && ids[1] != ids[2], "{ids:?}");
+}
+
+#[tokio::test]
+async fn what_a_broken_connection_had_not_carried_is_sent_again() {
+    let role = Role::start_with(quick()).await;
+    let (app, sender) = (AppId::random(), role.sender());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    set(&role, &[drain(app, &format!("syslog://{}", listener.local_addr().unwrap()))]).await;
+    let long = "x".repeat(8_000);
+    let mut sent = 0;
+    let inbox = Inbox::default();
+    // Each connection is read for a while and then reset with bytes unread: what its kernel had confirmed is gone for
+    // good, as with any syslog server that dies, but nothing else may be.
+    for round in 0..4 {
+        for _ in 0..300 {
+            sent += 1;
+            sender.send(line(app, Source::App, "web.1", &format!("{sent} {long}")));
+        }
+        let (mut connection, _) = timeout(LONG, listener.accept()).await.unwrap().unwrap();
+        for _ in 0..50 {
+            inbox.push(message(&mut connection).await.unwrap());
+        }
+        if round < 3 {
+            sender.flushed().await;
+            let mut taken = vec![0; 1 << 20];
+            // All that the kernel has confirmed is taken, whole messages or not, so that nothing is lost with it.
+            let mut rest = Vec::new();
+            while let Ok(Ok(n)) = timeout(Duration::from_millis(100), connection.read(&mut taken)).await {
+                rest.extend_from_slice(&taken[..n]);
+            }
+            let mut rest = rest.as_slice();
+            while let Some(message) = message(&mut rest).await {
+                inbox.push(message);
+            }
+            connection.set_zero_linger().unwrap();
+        } else {
+            sender.send(line(app, Source::App, "web.1", "end"));
+            while let Some(message) = message(&mut connection).await {
+                let end = said(&message) == "end";
+                inbox.push(message);
+                if end {
+                    break;
+                }
+            }
+        }
+    }
+    let messages = inbox.all();
+    let mut got: Vec<u64> =
+        messages.iter().filter_map(|message| said(message).split(' ').next()?.parse().ok()).collect();
+    got.sort_unstable();
+    got.dedup();
+    assert_eq!(got.len() as u64 + told(&messages), sent);
+}
+
+fn certified(name: &str) -> (String, rcgen::Certificate, rcgen::KeyPair) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), certificate, key)
+}
+
+/// A syslog server over TLS with this certificate.
+async fn tls_server(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> (String, Inbox) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("syslog+tls://localhost:{}", listener.local_addr().unwrap().port());
+    let inbox = Inbox::default();
+    tokio::spawn({
+        let inbox = inbox.clone();
+        async move {
+            loop {
+                let (connection, _) = listener.accept().await.unwrap();
+                let Ok(mut connection) = acceptor.accept(connection).await else { continue };
+                while let Some(message) = message(&mut connection).await {
+                    inbox.push(message);
+                }
+            }
+        }
+    });
+    (url, inbox)
+}
+
+#[tokio::test]
+async fn a_tls_server_is_verified_and_told_apart_from_an_impostor() {
+    let mut role = Role::stopped(quick());
+    let (trusted, certificate, key) = certified("localhost");
+    fs::write(role.directory.path().join("trust.pem"), trusted).unwrap();
+    role.run().await;
+    let (app, sender) = (AppId::random(), role.sender());
+    let (url, inbox) = tls_server(&certificate, &key).await;
+    let (_, certificate, key) = certified("localhost"); // nobody trusts this one
+    let (impostor_url, impostor) = tls_server(&certificate, &key).await;
+    set(&role, &[drain(app, &url), drain(app, &impostor_url)]).await;
+    let mut tail = role.session(Session { tail: true, ..all(app) });
+    sender.send(line(app, Source::App, "web.1", "secret"));
+    assert!(inbox.until("secret").await[0].starts_with("<190>1 "));
+    let complaint = loop {
+        let (_, line) = tail.line().await;
+        if line.contains("L14") {
+            break line;
+        }
+    };
+    assert!(complaint.contains("heroku[logplex]: Error L14 (certificate validation): error=\""), "{complaint}");
+    assert!(text(&complaint).ends_with(&format!("uri=\"{impostor_url}\"")), "{complaint}");
+    inbox.until(text(&complaint)).await;
+    assert_eq!(impostor.all(), Vec::<String>::new());
+}

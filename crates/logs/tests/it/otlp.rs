@@ -1,0 +1,169 @@
+//! Telemetry drains to a consumer on the official protobuf definitions (`otlp_receiver.py`; `./test --install-only` makes
+//! its Python environment).
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+};
+
+use dozen_api::{
+    drains::{Destination, Drain, Telemetry},
+    logs::Source,
+};
+use dozen_domain::{
+    config::Secret,
+    ids::{AppId, DrainId},
+    limits::Limits,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    receivers::set,
+    role::{LONG, Role, line},
+};
+
+struct Consumer {
+    child: Child,
+    said: mpsc::Receiver<Value>,
+    grpc: u64,
+    http: u64,
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Consumer {
+    fn start(failing: &[&str]) -> Self {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = here.join("../../target/otlp-venv/bin/python");
+        assert!(python.exists(), "there is no {}: run ./test --install-only", python.display());
+        let mut child = Command::new(python)
+            .arg(here.join("tests/it/otlp_receiver.py"))
+            .args(failing)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (say, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                say.send(serde_json::from_str(&line).unwrap()).ok();
+            }
+        });
+        let ports: Value = said.recv_timeout(LONG).unwrap();
+        Self { child, said, grpc: ports["grpc"].as_u64().unwrap(), http: ports["http"].as_u64().unwrap() }
+    }
+
+    /// Requests until one of each kind has come, by kind.
+    fn requests(&self) -> BTreeMap<String, Value> {
+        let mut requests = BTreeMap::new();
+        while requests.len() < 2 {
+            let request = self.said.recv_timeout(LONG).unwrap();
+            requests.insert(request["kind"].as_str().unwrap().to_owned(), request);
+        }
+        requests
+    }
+}
+
+fn drain(endpoint: String, grpc: bool) -> Drain {
+    Drain {
+        id: DrainId::random(),
+        app: AppId::random(),
+        app_name: "shop".to_owned(),
+        token: "d.1".to_owned(),
+        to: Destination::Telemetry(Telemetry {
+            endpoint: Secret::new(endpoint),
+            grpc,
+            headers: BTreeMap::from([("Api-Key".to_owned(), Secret::new("hunter2"))]),
+            traces: true,
+            logs: true,
+            metrics: true,
+        }),
+    }
+}
+
+/// Stores the lines at once, so that they come in one frame.
+async fn talk(role: &Role, drain: &Drain) {
+    let (app, sender) = (drain.app, role.sender());
+    sender.send(line(app, Source::App, "web.1", "caf\u{e9}"));
+    let request = "at=error code=H12 desc=\"Request timeout\" method=GET path=\"/\" host=shop.localhost dyno=web.1 connect=1ms \
+                   service=699ms status=503 bytes=0 protocol=http";
+    sender.send(line(app, Source::Heroku, "router", request));
+    let sample = "source=web.1 dyno=heroku.1.2 sample#memory_rss=2.50MB sample#load_avg_1m=0.20";
+    sender.send(line(app, Source::Heroku, "web.1", sample));
+    sender.flushed().await;
+}
+
+fn attributes(of: &Value) -> BTreeMap<&str, &str> {
+    let pairs = of["attributes"].as_array().unwrap().iter();
+    pairs.map(|pair| (pair["key"].as_str().unwrap(), pair["value"]["stringValue"].as_str().unwrap())).collect()
+}
+
+fn check(requests: &BTreeMap<String, Value>, drain: &Drain) {
+    let logs = &requests["ExportLogsServiceRequest"];
+    assert_eq!(logs["headers"]["api-key"], "hunter2");
+    let resource = &logs["message"]["resourceLogs"][0];
+    let app = drain.app.to_string();
+    let resource_attributes = attributes(&resource["resource"]);
+    assert_eq!((resource_attributes["service.name"], resource_attributes["heroku.app.id"]), ("shop", app.as_str()));
+    assert_eq!(resource["scopeLogs"][0]["scope"]["name"], "dozen");
+    let records = resource["scopeLogs"][0]["logRecords"].as_array().unwrap();
+    assert_eq!(records.len(), 3);
+    assert_eq!(records[0]["body"], json!({"stringValue": "caf\u{e9}"}));
+    assert_eq!(records[0]["timeUnixNano"], "1704067200000000000");
+    assert_eq!(records[0]["severityNumber"], "SEVERITY_NUMBER_INFO");
+    assert_eq!(attributes(&records[0])["heroku.log.process"], "web.1");
+    assert_eq!(attributes(&records[0])["heroku.log.source"], "app");
+    assert_eq!(
+        (&records[1]["severityNumber"], &records[1]["severityText"]),
+        (&json!("SEVERITY_NUMBER_ERROR"), &json!("ERROR"))
+    );
+
+    let metrics =
+        &requests["ExportMetricsServiceRequest"]["message"]["resourceMetrics"][0]["scopeMetrics"][0]["metrics"];
+    let metric = |name: &str| metrics.as_array().unwrap().iter().find(|metric| metric["name"] == name).unwrap();
+    let memory = metric("heroku.dyno.memory_rss");
+    assert_eq!((&memory["unit"], &memory["gauge"]["dataPoints"][0]["asDouble"]), (&json!("By"), &json!(2_621_440.0)));
+    let requests = metric("http.server.request.duration");
+    assert_eq!(requests["histogram"]["aggregationTemporality"], "AGGREGATION_TEMPORALITY_DELTA");
+    let point = &requests["histogram"]["dataPoints"][0];
+    assert_eq!((&point["count"], &point["sum"]), (&json!("1"), &json!(0.7)));
+    assert_eq!(point["bucketCounts"].as_array().unwrap().len(), point["explicitBounds"].as_array().unwrap().len() + 1);
+    assert_eq!(attributes(point)["http.response.status_code"], "503");
+}
+
+fn limits() -> Limits {
+    // The first export of a Python server that has just started may take long on a busy machine.
+    Limits { drain_request_ms: 60_000, drain_retry_ms: 1, ..Limits::default() }
+}
+
+#[tokio::test]
+async fn a_consumer_takes_logs_and_metrics_over_http_and_a_second_try() {
+    let role = Role::start_with(limits()).await;
+    let consumer = Consumer::start(&["1"]);
+    let drain = drain(format!("http://127.0.0.1:{}/base/", consumer.http), false);
+    set(&role, &[drain.clone()]).await;
+    talk(&role, &drain).await;
+    let requests = tokio::task::spawn_blocking(move || (consumer.requests(), consumer)).await.unwrap();
+    assert_eq!(requests.0["ExportLogsServiceRequest"]["headers"]["content-type"], "application/x-protobuf");
+    check(&requests.0, &drain);
+}
+
+#[tokio::test]
+async fn a_consumer_takes_logs_and_metrics_over_grpc() {
+    let role = Role::start_with(limits()).await;
+    let consumer = Consumer::start(&[]);
+    let drain = drain(format!("http://127.0.0.1:{}", consumer.grpc), true);
+    set(&role, &[drain.clone()]).await;
+    talk(&role, &drain).await;
+    let requests = tokio::task::spawn_blocking(move || (consumer.requests(), consumer)).await.unwrap();
+    check(&requests.0, &drain);
+}
