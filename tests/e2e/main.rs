@@ -17,6 +17,7 @@ mod logs;
 mod pushes;
 mod releases;
 mod rootless;
+mod schedule;
 mod sources;
 mod start;
 mod survival;

@@ -16,6 +16,7 @@ use std::{
 use dozen_domain::{
     buildpack::{BuildSpec, Reference},
     config::{Secret, Vars},
+    cron,
     image::{Analysis, BuildPlan, BuildResult, LayerPlan, ProcessTypes},
     procfile,
 };
@@ -143,6 +144,7 @@ fn analyze(roots: &Roots, environment: Environment, output: &mut Output) -> std:
     }
     let request = request?;
     declared(request.source.text("Procfile")?)?;
+    jobs(&request.source, Some(output))?;
     let chosen = choose(&request, Some(output))?;
     let mut layers = Vec::new();
     for (index, buildpack) in chosen.iter().enumerate() {
@@ -193,6 +195,7 @@ fn build(
         launch_env,
         config_defaults: outcomes.iter_mut().flat_map(|outcome| std::mem::take(&mut outcome.config_defaults)).collect(),
         layers: analysis.layers.iter().filter_map(|layer| known(&layer).cloned()).collect(),
+        cron: jobs(&request.source, None)?,
     };
     write_json(&roots.build.join("result.json"), &result)?;
     Ok(())
@@ -337,6 +340,23 @@ fn declared(text: Option<&str>) -> Result<ProcessTypes> {
         details.push(String::new());
         details.push("Correct the Procfile, commit it and push again.".to_owned());
         Error::explained("The Procfile is not valid.", details)
+    })
+}
+
+/// The timed jobs of `app.json`. One that is no JSON at all is none of ours; the pusher is told once.
+fn jobs(source: &Source, output: Option<&mut Output>) -> Result<Option<Vec<cron::Asked>>> {
+    let Some(text) = source.text("app.json")? else { return Ok(None) };
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
+        if let Some(output) = output {
+            output.warning(&format!("Warning: app.json is not valid JSON ({error}); nothing in it is used."), &[]);
+        }
+        return Ok(None);
+    }
+    cron::of_app_json(text).map_err(|error| {
+        Error::explained(
+            format!("The cron jobs of app.json cannot be used: {error}."),
+            vec![String::new(), "Correct app.json, commit it and push again.".to_owned()],
+        )
     })
 }
 

@@ -129,6 +129,9 @@ pub enum Client {
     },
     /// Show an app's releases
     Releases(App),
+    /// Timed jobs.
+    #[command(flatten)]
+    Schedule(crate::commands::schedule::Schedule),
 }
 
 /// Which app.

@@ -6,6 +6,7 @@
 //! the root package; this crate reads no environment and opens no listening TCP socket itself.
 
 pub mod auth;
+pub mod cron;
 pub mod git;
 pub mod hook;
 pub mod http;

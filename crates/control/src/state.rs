@@ -21,7 +21,7 @@ use dozen_domain::{
 use crate::{
     Error, Options,
     auth::{failures::Failures, keys::Keys, rate::Rates},
-    git, ops,
+    cron, git, ops,
     reconcile::Nudge,
     sessions::Sessions,
     store::Store,
@@ -155,6 +155,8 @@ pub struct Shared {
     pub phases: ops::release_phase::Phases,
     /// Commands that wait for their clients.
     pub sessions: Sessions,
+    /// To whoever runs timed jobs.
+    pub cron: cron::Bell,
     /// Pushes under way.
     pub pushes: git::Pushes,
     /// Git requests of this hour.
@@ -207,6 +209,7 @@ impl Context {
             building,
             phases: ops::release_phase::Phases::default(),
             sessions: Sessions::default(),
+            cron: cron::Bell::default(),
             pushes: git::Pushes::default(),
             git_requests: git::Requests::default(),
         }));

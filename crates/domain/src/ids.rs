@@ -52,6 +52,8 @@ ids! {
     BuildId,
     /// One entry in an app's ordered list of buildpacks.
     BuildpackInstallationId,
+    /// A timed job of an app.
+    CronJobId,
     /// A collaborator's membership of an app.
     CollaboratorId,
     /// A host name of an app.

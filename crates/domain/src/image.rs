@@ -59,4 +59,7 @@ pub struct BuildResult {
     pub config_defaults: BTreeMap<String, String>,
     /// Layers made or restored, in the order of the analysis; the rest of `/app` is the last layer.
     pub layers: Vec<LayerPlan>,
+    /// The timed jobs of `app.json`, all of them; nothing when it does not speak of them.
+    #[serde(default)]
+    pub cron: Option<Vec<crate::cron::Asked>>,
 }

@@ -6,6 +6,7 @@
 pub mod buildpack;
 pub mod codes;
 pub mod config;
+pub mod cron;
 pub mod dyno;
 pub mod formation;
 pub mod ids;

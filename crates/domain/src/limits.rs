@@ -131,6 +131,17 @@ limits! {
     /// Life of the URLs at which a slug's archive is put and had.
     slug_url_seconds = 3_600;
 
+    /// Timed jobs of one app.
+    cron_jobs_per_app = 100;
+    /// Runs of a timed job whose history is kept.
+    cron_runs_kept = 50;
+    /// Longest run of a timed job.
+    cron_run_seconds = 86_400;
+    /// Output that is kept of one run of a timed job.
+    cron_output_bytes = 1_048_576;
+    /// A timed job that is due for longer than this counts as missed.
+    cron_late_seconds = 300;
+
     /// Time for connecting to a dyno (H19).
     router_connect_ms = 5_000;
     /// Time in which the router retries other dynos before it gives up (H20 while booting).

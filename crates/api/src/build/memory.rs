@@ -122,6 +122,7 @@ impl Builds for Memory {
                 process_types,
                 launch_env: Default::default(),
                 config_defaults: Default::default(),
+                cron: None,
                 layers: Vec::new(),
             },
             size: 1_000,

@@ -10,6 +10,7 @@ pub mod app_feature;
 pub mod build;
 pub mod buildpack_installation;
 pub mod collaborator;
+pub mod cron_job;
 pub mod domain;
 pub mod dyno;
 pub mod dyno_size;

@@ -5,6 +5,7 @@ mod config;
 mod logs;
 mod ps;
 mod releases;
+pub(crate) mod schedule;
 
 use std::process::Command;
 
@@ -45,6 +46,7 @@ pub async fn run(command: Client, place: Place, printer: &mut Printer<'_>) -> Re
         Client::Ps(app) => ps::list::run(&session, &app.resolve()?, printer).await,
         Client::PsScale { app, changes } => ps::scale::run(&session, &app.resolve()?, &changes, printer).await,
         Client::Releases(app) => releases::run(&session, &app.resolve()?, printer).await,
+        Client::Schedule(command) => schedule::run(&session, command, printer).await,
     }
 }
 

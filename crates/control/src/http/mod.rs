@@ -14,6 +14,7 @@ pub mod builds;
 pub mod collaborators;
 pub mod config_vars;
 pub mod conventions;
+pub mod cron_jobs;
 pub mod domains;
 pub mod dyno_sizes;
 pub mod dynos;

@@ -10,9 +10,9 @@ use axum::{
 };
 
 use super::{
-    account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, domains,
-    dyno_sizes, dynos, elsewhere, features, formation, log_drains, log_sessions, regions, registry, releases, slugs,
-    sni_endpoints, sources, stacks, streams, telemetry_drains,
+    account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, cron_jobs,
+    domains, dyno_sizes, dynos, elsewhere, features, formation, log_drains, log_sessions, regions, registry, releases,
+    slugs, sni_endpoints, sources, stacks, streams, telemetry_drains,
 };
 use crate::{git, state::Context};
 
@@ -106,6 +106,14 @@ routes! {
         DELETE "/apps/{app}/dynos/{dyno}" => dynos::restart;
         POST   "/apps/{app}/dynos/{dyno}" => dynos::run_inside;
         POST   "/apps/{app}/dynos/{dyno}/actions/stop" => dynos::stop;
+        GET    "/apps/{app}/cron-jobs" => cron_jobs::list;
+        POST   "/apps/{app}/cron-jobs" => cron_jobs::create;
+        GET    "/apps/{app}/cron-jobs/{job}" => cron_jobs::info;
+        PATCH  "/apps/{app}/cron-jobs/{job}" => cron_jobs::update;
+        DELETE "/apps/{app}/cron-jobs/{job}" => cron_jobs::remove;
+        GET    "/apps/{app}/cron-jobs/{job}/runs" => cron_jobs::runs;
+        POST   "/apps/{app}/cron-jobs/{job}/runs" => cron_jobs::run;
+        GET    "/apps/{app}/cron-jobs/{job}/runs/{run}" => cron_jobs::run_info;
         POST   "/apps/{app}/log-sessions" => log_sessions::create;
         GET    "/apps/{app}/log-drains" => log_drains::list;
         POST   "/apps/{app}/log-drains" => log_drains::create;

@@ -18,7 +18,7 @@ use self::connections::Server;
 pub use self::connections::Via;
 pub(crate) use self::sniff::Replayed;
 use crate::{
-    Context, Error, git, hook,
+    Context, Error, cron, git, hook,
     http::routes,
     ops,
     reconcile::{
@@ -116,5 +116,5 @@ async fn beside(context: Context, certificate: Arc<tls::Certificate>, nudges: Nu
         Arc::new(Upkeep::new(context.clone(), certificate)),
     ];
     let statuses = Arc::new(Statuses::default());
-    tokio::join!(feeding, drive(context, tasks, nudges, statuses));
+    tokio::join!(feeding, cron::keep(context.clone()), drive(context, tasks, nudges, statuses));
 }

@@ -280,7 +280,7 @@ fn variables(env: &serde_json::Map<String, Value>) -> impl Iterator<Item = (Stri
 }
 
 /// `heroku run worker --quiet` runs the Procfile's `worker` with the argument added.
-fn expand(command: &str, types: &[(ProcessType, String)], most: u64) -> Result<String> {
+pub(crate) fn expand(command: &str, types: &[(ProcessType, String)], most: u64) -> Result<String> {
     let command = command.trim();
     if command.len() as u64 > most {
         return Err(Error::Invalid(format!(
@@ -301,7 +301,7 @@ fn expand(command: &str, types: &[(ProcessType, String)], most: u64) -> Result<S
 }
 
 /// `run.4711`: four random digits, not in use.
-fn free_name(dynos: &[Dyno], process_type: Option<&str>) -> Result<DynoName> {
+pub(crate) fn free_name(dynos: &[Dyno], process_type: Option<&str>) -> Result<DynoName> {
     let process_type: ProcessType = process_type.unwrap_or("run").parse()?;
     loop {
         let name = DynoName::new(process_type.clone(), fastrand::u32(1000..10_000));

@@ -8,6 +8,7 @@ pub mod buildpack_installations;
 pub mod builds;
 pub mod collaborators;
 pub mod config;
+pub mod cron_jobs;
 pub mod domains;
 pub mod drains;
 pub mod dynos;

@@ -35,6 +35,8 @@ pub enum Kind {
     Build,
     /// A release command's.
     Release,
+    /// A timed job's.
+    Cron,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
         match self {
             Self::Build => "builds",
             Self::Release => "releases",
+            Self::Cron => "cron",
         }
     }
 
@@ -79,14 +82,15 @@ pub fn url(context: &Context, kind: Kind, app: AppId, id: Uuid) -> String {
 /// [`Error::NotFound`] when the address is none of ours, [`Error::Gone`] when it has ended.
 pub fn path_of(context: &Context, kind: &str, app: AppId, id: Uuid, secret: &str) -> Result<PathBuf> {
     const UNKNOWN: Error = Error::NotFound("output");
-    let kind = [Kind::Build, Kind::Release].into_iter().find(|known| known.as_str() == kind).ok_or(UNKNOWN)?;
+    let kind =
+        [Kind::Build, Kind::Release, Kind::Cron].into_iter().find(|known| known.as_str() == kind).ok_or(UNKNOWN)?;
     let (ends, tag) = secret.split_once('-').ok_or(UNKNOWN)?;
     let ends: Micros = ends.parse().map_err(|_| UNKNOWN)?;
     if !context.keys.ticket.is_tag(tag, &kind.content(app, id, ends)) {
         return Err(UNKNOWN);
     }
     if ends <= context.now() {
-        return Err(Error::Gone("This address has expired. Ask for the build or release again.".to_owned()));
+        return Err(Error::Gone("This address has expired. Ask for the build, release or run again.".to_owned()));
     }
     Ok(path(context, kind, app, id))
 }
@@ -321,7 +325,7 @@ impl AsyncWrite for Writer {
 
 /// How much of a piece is in `held` already, when the piece is the first of an output that was followed before and is
 /// given again, from its beginning or from somewhere before the end of what is held.
-pub(super) fn overlap(held: &[u8], piece: &[u8]) -> usize {
+pub(crate) fn overlap(held: &[u8], piece: &[u8]) -> usize {
     if held.starts_with(piece) || piece.starts_with(held) {
         return held.len();
     }

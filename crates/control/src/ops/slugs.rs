@@ -191,6 +191,7 @@ pub async fn put(context: &Context, ticket: &str, body: BodyDataStream) -> Resul
         launch_env: Default::default(),
         config_defaults: Default::default(),
         layers: Vec::new(),
+        cron: None,
     };
     let built = context.builds.import(slug.app, &part.0, result).await.map_err(|error| match error {
         build::Error::Archive(why) => Error::Invalid(why),

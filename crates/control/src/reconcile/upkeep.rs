@@ -31,6 +31,7 @@ impl Upkeep {
         let mut forgotten = 0;
         for app in apps {
             forgotten += ops::builds::forget(&self.context, app.id).await?;
+            ops::cron_jobs::sweep(&self.context, app.id).await?;
             // While a build runs its image is no release's yet; it prunes by itself when it has ended.
             if let Some(turn) = Turn::take_free(&self.context, app.id).await {
                 ops::slugs::prune(&self.context, app.id).await?;

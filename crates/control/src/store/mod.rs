@@ -11,6 +11,7 @@ pub mod buildpack_installations;
 pub mod builds;
 pub mod collaborators;
 pub mod column;
+pub mod cron_jobs;
 pub mod domains;
 pub mod drains;
 pub mod features;

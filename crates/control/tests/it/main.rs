@@ -11,6 +11,7 @@ mod certificates;
 mod code;
 mod config_vars;
 mod conventions;
+mod cron;
 mod domains;
 mod drains;
 mod fetching;

@@ -95,6 +95,7 @@ impl Builds for Scripted {
                     .collect(),
                 launch_env: [("FROM_IMAGE".to_owned(), "1".to_owned())].into(),
                 config_defaults: Default::default(),
+                cron: None,
                 layers: Vec::new(),
             },
             size: 10_905_190,

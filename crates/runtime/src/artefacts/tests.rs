@@ -45,6 +45,7 @@ fn result(layers: Vec<LayerPlan>) -> BuildResult {
         process_types: vec![("web".parse().expect("a type"), "serve".to_owned())],
         launch_env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
         config_defaults: BTreeMap::new(),
+        cron: None,
         layers,
     }
 }

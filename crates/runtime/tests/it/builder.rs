@@ -91,6 +91,7 @@ fn attempt(phase: &str) -> io::Result<i32> {
             process_types: vec![("web".parse().map_err(io::Error::other)?, "serve".to_owned())],
             launch_env: Default::default(),
             config_defaults: Default::default(),
+            cron: None,
             layers,
         },
     )?;

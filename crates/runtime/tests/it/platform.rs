@@ -214,6 +214,7 @@ pub(crate) fn image(host: &Host, app: AppId, files: &[(&str, &str)]) -> Digest {
         process_types: Vec::new(),
         launch_env: [("FROM_IMAGE".to_owned(), "yes".to_owned())].into(),
         config_defaults: Default::default(),
+        cron: None,
         layers: Vec::new(),
     };
     host.store().commit(app, &upper, &result, &[]).expect("an image").image

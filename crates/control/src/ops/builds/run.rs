@@ -196,7 +196,7 @@ impl Job {
     }
 
     async fn release(&mut self, built: Built) -> Result<Release, Failed> {
-        let defaults = built.result.config_defaults.clone();
+        let (defaults, jobs) = (built.result.config_defaults.clone(), built.result.cron.clone());
         self.build.foreign_ms = built.foreign_ms;
         let slug = self.slug(built);
         let released = async {
@@ -213,7 +213,11 @@ impl Job {
             made.push(deployed);
             self.build.release = Some(release.id);
             store::builds::update(&mut db, &self.build).await?;
+            if let Some(jobs) = jobs {
+                ops::cron_jobs::sync(&self.context, &mut db, self.app.id, &jobs).await?;
+            }
             db.commit().await?;
+            self.context.cron.ring();
             made.iter().for_each(|made| made.announce(&self.context, &self.account));
             Ok::<Release, ops::Error>(release)
         };
