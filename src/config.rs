@@ -96,8 +96,8 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable {
         name: "DOZEN_DRAIN_ALLOW_NETWORKS",
         default: "none",
-        doc: "Private networks to which log and telemetry drains may lead, written the same way. All other addresses that \
-              are not the internet's are refused, and the platform's own listeners in any case.",
+        doc: "Private networks to which log and telemetry drains may lead, as prefixes with commas between. All other \
+              addresses that are not the internet's are refused, and the platform's own listeners in any case.",
     },
     Variable {
         name: "SSL_CERT_FILE",

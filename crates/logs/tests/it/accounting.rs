@@ -38,8 +38,8 @@ fn told(text: &str, code: &str) -> u64 {
     words[at - 1].parse().unwrap()
 }
 
-/// Checks texts against what was written; `repeats` says whether lines may come again after a kill.
-fn check(what: &str, texts: &[&str], code: &str, repeats: bool) {
+/// Checks texts against what was written and gives the account; `repeats`: lines may come again after a kill.
+fn check(what: &str, texts: &[&str], code: &str, repeats: bool) -> String {
     let mut seen: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
     let mut highest: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut dropped, mut again) = (0, 0);
@@ -55,9 +55,10 @@ fn check(what: &str, texts: &[&str], code: &str, repeats: bool) {
     }
     let arrived: u64 = seen.values().map(|numbers| numbers.len() as u64).sum();
     let written = DYNOS * ROUNDS * LINES;
-    println!("{what}: {arrived} arrived, {dropped} told to be dropped, {again} came again, of {written}");
     let most = if repeats { written + ROUNDS * UNDER_WAY } else { written };
-    assert!((written..=most).contains(&(arrived + dropped)), "{what}: {arrived} and {dropped} are not {written}");
+    let account = format!("{what}: {arrived} arrived, {dropped} told to be dropped, {again} came again, of {written}");
+    assert!((written..=most).contains(&(arrived + dropped)), "{account}");
+    account
 }
 
 fn texts_of(inbox: &Inbox) -> Vec<String> {
@@ -136,7 +137,8 @@ async fn what_arrives_and_what_is_told_to_be_dropped_is_what_was_written() {
     for (what, inbox) in [("syslog", &syslog.inbox), ("http", &http.inbox), ("failing http", &failing.inbox)] {
         inbox.until("the end").await;
         let texts = texts_of(inbox);
-        check(what, &texts.iter().map(String::as_str).collect::<Vec<_>>(), "L10", true);
+        let account = check(what, &texts.iter().map(String::as_str).collect::<Vec<_>>(), "L10", true);
+        println!("{account}");
     }
     drop(process);
 }

@@ -48,7 +48,7 @@ async fn a_syslog_server_gets_the_lines_that_come_after_its_drain_in_order() {
     sender.flushed().await;
     let server = Syslog::start().await;
     let drain = drain(app, &server.url);
-    set(&role, &[drain.clone()]).await;
+    set(&role, std::slice::from_ref(&drain)).await;
     sender.send(line(app, Source::App, "web.1", "caf\u{e9}"));
     sender.send(line(app, Source::Heroku, "router", "at=info"));
     sender.send(line(AppId::random(), Source::App, "web.1", "somebody else's"));
@@ -78,7 +78,7 @@ async fn an_http_receiver_gets_frames_as_logplex_sends_them_over_one_connection(
     let (app, sender) = (AppId::random(), role.sender());
     let server = Http::start().await;
     let drain = drain(app, &server.url);
-    set(&role, &[drain.clone()]).await;
+    set(&role, std::slice::from_ref(&drain)).await;
     for n in 0..3 {
         sender.send(line(app, Source::App, "web.1", &n.to_string()));
         server.inbox.until(&format!(" - {n}")).await;

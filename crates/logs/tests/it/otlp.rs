@@ -150,7 +150,7 @@ async fn a_consumer_takes_logs_and_metrics_over_http_and_a_second_try() {
     let role = Role::start_with(limits()).await;
     let consumer = Consumer::start(&["1"]);
     let drain = drain(format!("http://127.0.0.1:{}/base/", consumer.http), false);
-    set(&role, &[drain.clone()]).await;
+    set(&role, std::slice::from_ref(&drain)).await;
     talk(&role, &drain).await;
     let requests = tokio::task::spawn_blocking(move || (consumer.requests(), consumer)).await.unwrap();
     assert_eq!(requests.0["ExportLogsServiceRequest"]["headers"]["content-type"], "application/x-protobuf");
@@ -162,7 +162,7 @@ async fn a_consumer_takes_logs_and_metrics_over_grpc() {
     let role = Role::start_with(limits()).await;
     let consumer = Consumer::start(&[]);
     let drain = drain(format!("http://127.0.0.1:{}", consumer.grpc), true);
-    set(&role, &[drain.clone()]).await;
+    set(&role, std::slice::from_ref(&drain)).await;
     talk(&role, &drain).await;
     let requests = tokio::task::spawn_blocking(move || (consumer.requests(), consumer)).await.unwrap();
     check(&requests.0, &drain);
