@@ -78,7 +78,7 @@ impl Store {
             index.extend(fresh);
         })?;
         let image = self.write_image(&layers, result, &mut batch)?;
-        self.take_up(app, &image, &mut batch)?;
+        self.mark_fresh(app, &image, &mut batch)?;
         batch.sync()?;
         Self::sync_trees(trees);
         Ok(Committed { image, size, layers: layers.into_iter().map(|layer| layer.digest).collect() })

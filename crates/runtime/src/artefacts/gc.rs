@@ -77,7 +77,7 @@ impl Store {
                     needed.insert(manifest.config.hex().to_owned());
                     needed.extend(manifest.layers.iter().map(|layer| layer.hex().to_owned()));
                 }
-                Err(Error::Missing(_) | Error::Damaged { .. }) => {}
+                Err(Error::Missing(_) | Error::Checksum { .. } | Error::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -9,7 +9,7 @@ use dozen_domain::image::{BuildResult, Digest};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Error, Store, failed, hex_of};
+use super::{Batch, Error, Store, failed, hex_of, verify::same};
 
 /// Label with the builder's result as JSON.
 const RESULT: &str = "dev.dozen.build-result";
@@ -136,9 +136,7 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::Missing(digest.0.clone())),
             read => read.map_err(failed("read", &path))?,
         };
-        if sha256(&bytes) != hex {
-            return Err(damaged(digest, &"its bytes have another digest"));
-        }
+        same(hex, &sha256(&bytes))?;
         serde_json::from_slice(&bytes).map_err(|error| damaged(digest, &error))
     }
 }

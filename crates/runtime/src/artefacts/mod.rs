@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! store/oci-layout, store/blobs/sha256/<hex>   manifests, configs, compressed layers: fsynced, shared by all apps
-//! apps/<app>/images/<hex>                      an empty file for each image the app has
+//! apps/<app>/images/<hex>                      a file for each image the app has: what its blobs were when last checked
 //! apps/<app>/layers/<hex>/app/...              a layer unpacked, owned by the app's user: a cache of its blob
 //! apps/<app>/layers.json                       which layer has which name and key, for the next build
 //! ```
@@ -20,6 +20,7 @@ mod owner;
 mod pack;
 mod tree;
 mod unpack;
+mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -33,6 +34,7 @@ use dozen_domain::{
     image::{BuildResult, Digest, LayerPlan},
 };
 use serde::{Deserialize, Serialize};
+use verify::Seal;
 
 pub use owner::Owners;
 pub(crate) use tree::remove_tree;
@@ -55,7 +57,15 @@ pub enum Error {
     /// There is no such blob.
     #[error("{0} is not in the store")]
     Missing(String),
-    /// A blob's bytes do not have its digest, or do not say what they should (R17).
+    /// A blob's bytes do not have its digest (R17). Both are in hexadecimal digits.
+    #[error("sha256:{expected} is damaged: its bytes have the digest sha256:{actual}")]
+    Checksum {
+        /// The digest that names it.
+        expected: String,
+        /// The digest that it has.
+        actual: String,
+    },
+    /// A blob does not say what it should (R17).
     #[error("{digest} is damaged: {reason}")]
     Damaged {
         /// Which blob.
@@ -127,7 +137,14 @@ pub struct Store {
     collect: RwLock<()>,
     /// Held while an app's index is read and written back.
     index: Mutex<()>,
-    known: Mutex<HashMap<(AppId, Digest), Arc<Mounts>>>,
+    known: Mutex<HashMap<(AppId, Digest), Known>>,
+}
+
+/// An image that was made ready before.
+#[derive(Clone)]
+struct Known {
+    mounts: Arc<Mounts>,
+    seal: Seal,
 }
 
 impl Store {
@@ -217,18 +234,18 @@ impl Store {
     pub fn mounts(&self, app: AppId, image: &Digest) -> Result<Arc<Mounts>, Error> {
         let key = (app, image.clone());
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(known) = known.filter(|known| known.layers.iter().all(|tree| tree.is_dir())) {
-            return Ok(known);
+        let usable =
+            |known: &Known| known.mounts.layers.iter().all(|tree| tree.is_dir()) && self.is_sealed(&known.seal);
+        if let Some(known) = known.filter(usable) {
+            return Ok(known.mounts);
         }
         let _no_collection = self.collect.read().unwrap_or_else(PoisonError::into_inner);
         let manifest = self.manifest(image)?;
-        let mut batch = Batch::default();
-        self.take_up(app, image, &mut batch)?;
-        batch.sync()?;
+        let seal = self.mark_verified(app, image, &manifest)?;
         let layers =
             manifest.layers.iter().map(|layer| self.ensure_tree(app, layer.hex())).collect::<Result<Vec<_>, _>>()?;
         let mounts = Arc::new(Mounts { layers, launch_env: self.result(&manifest)?.launch_env });
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, mounts.clone());
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Known { mounts: mounts.clone(), seal });
         Ok(mounts)
     }
 

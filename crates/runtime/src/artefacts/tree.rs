@@ -22,6 +22,7 @@ use super::{
     manifest::damaged,
     pack::{OPAQUE, OPAQUE_MARKS, WHITEOUT},
     partial,
+    verify::same,
 };
 
 const SYNCED: &str = "synced";
@@ -106,10 +107,7 @@ impl Store {
         unpack_tar(&mut hashing, to).map_err(|error| damaged(&digest_of(hex), &error))?;
         io::copy(&mut hashing, &mut io::sink()).map_err(failed("read", &path))?;
         let actual = data_encoding::HEXLOWER.encode(hashing.context.finish().as_ref());
-        if actual != hex {
-            return Err(damaged(&digest_of(hex), &"its bytes have another digest"));
-        }
-        Ok(())
+        same(hex, &actual)
     }
 }
 

@@ -42,6 +42,9 @@ impl Fault {
     /// What the app's owner reads.
     pub(super) fn line(&self) -> String {
         match self {
+            Self::Image { source: artefacts::Error::Checksum { expected, actual }, .. } => {
+                say::checksum(expected, actual)
+            }
             Self::Image { source: artefacts::Error::Missing(_) | artefacts::Error::Damaged { .. }, .. } => {
                 say::damaged()
             }

@@ -85,6 +85,11 @@ pub(super) fn detached() -> String {
     error(Code::R16, "An attached process is not responding to SIGHUP after its external connection was closed")
 }
 
+pub(super) fn checksum(expected: &str, actual: &str) -> String {
+    let what = format!("Checksum does not match expected value. Expected: SHA256:{expected} Actual: SHA256:{actual}");
+    error(Code::R17, &what)
+}
+
 pub(super) fn damaged() -> String {
     error(Code::R17, "The app's image is missing or damaged; deploy it again")
 }

@@ -158,15 +158,10 @@ impl Setup {
             return Err(error);
         };
         let control = connect(&directory, &Hello::Control);
-        let shim = shim_of(pid);
+        let peer = rustix::net::sockopt::socket_peercred(&control).expect("the shim's credentials");
+        let shim = peer.pid.as_raw_nonzero().get();
         Ok(Dyno { directory, control, pid, shim, spec: self.spec, seen: Vec::new(), _temp: self.temp })
     }
-}
-
-fn shim_of(pid: i32) -> i32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after = stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
-    after.split_whitespace().nth(1).and_then(|parent| parent.parse().ok()).unwrap_or(0)
 }
 
 /// Connects to a shim.
@@ -263,10 +258,12 @@ impl Drop for Dyno {
     fn drop(&mut self) {
         let _ = frame::write_blocking(&mut self.control, &Command::Signal(libc::SIGKILL));
         let _ = frame::write_blocking(&mut self.control, &Command::Forget);
-        // It closes the connection when it goes, and it goes when everything is cleared away.
-        while let Ok(Some(_)) = frame::read_blocking::<_, Event>(&mut self.control) {}
+        let ended = |event: Option<Event>| event.is_none_or(|event| matches!(event, Event::Exited { .. }));
+        if !self.seen.iter().any(|event| matches!(event, Event::Exited { .. })) {
+            while !frame::read_blocking(&mut self.control).map_or(true, ended) {}
+        }
         if let Some(path) = self.spec.sandbox.cgroup.as_deref() {
-            let group = cgroup::Cgroup::open(path); // still there when the test has killed the shim
+            let group = cgroup::Cgroup::open(path); // the shim may be at it, or may have been killed
             group.kill();
             let _ = group.remove();
             cgroup::remove_parent(path.split('/').next().unwrap_or_default());

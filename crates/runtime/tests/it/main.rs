@@ -7,6 +7,7 @@ mod bench;
 mod builder;
 mod builds;
 mod client;
+mod damage;
 mod disk;
 mod dyno;
 mod engine;

@@ -59,11 +59,17 @@ impl Platform {
 
     /// Control is killed and comes back: a new engine on what is there.
     pub(crate) async fn restart_engine(&mut self) {
+        self.away(|| ()).await;
+    }
+
+    /// Control is killed, something happens, and it comes back.
+    pub(crate) async fn away(&mut self, meanwhile: impl FnOnce()) {
         let limits = Limits::default();
         let (sender, logs) = logs::Sender::memory();
         let host = Host::prepare(options(self.data.path(), limits, sender)).await.expect("the machine is ready");
         self.host = Arc::new(host);
-        self.engine = Machine::new(self.host.clone());
+        self.engine = Machine::new(self.host.clone()); // the old one's task ends when it is dropped
+        meanwhile();
         self.logs = Arc::new(logs);
         self.said.lock().expect("no panic").clear();
         self.engine.adopt().await.expect("adopted");
