@@ -75,7 +75,11 @@ pub(crate) fn stop(config: &Config, with_dynos: bool, printer: &mut Printer<'_>)
         // Held to the end, so that no platform starts while its dynos are taken away.
         let _lock = data_dir::lock(&config.data_dir)?;
         let stopped = roles::block_on(roles::tear_down(config)).map_err(Error::EventLoop)??;
-        printer.note(&format!("Stopped {stopped} dynos."));
+        // Where nothing was ever recorded there is nothing to add.
+        if !stopped.is_empty() && config.data_dir.join("admin.json").exists() {
+            with_context(config, async |context| Ok(ops::usage::ended(&context, &stopped).await?))?;
+        }
+        printer.note(&format!("Stopped {} dynos.", stopped.len()));
     }
     Ok(())
 }

@@ -23,7 +23,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-pub(crate) use wiring::{builder, git_hook, missing_protections, shim, static_server, tear_down};
+pub(crate) use wiring::{
+    builder, control_groups, git_hook, missing_protections, protections, shim, static_server, tear_down,
+};
 
 use crate::{
     commands::complain,

@@ -11,10 +11,11 @@ use std::{
 
 use dozen_api::{
     client::{self, Client},
+    clock::Micros,
     logs::Sender,
 };
 use dozen_cli::environment;
-use dozen_domain::limits::Limits;
+use dozen_domain::{ids::DynoId, limits::Limits};
 use dozen_runtime::{
     builds::MachineBuilds,
     engine::{Host, Machine},
@@ -189,8 +190,8 @@ async fn answers(address: SocketAddr, path: &'static str) -> bool {
 }
 
 /// Stops all dynos and removes what they used. The logs role's work goes on meanwhile, so that the dynos' last lines
-/// are kept; returns how many dynos there were.
-pub(crate) async fn tear_down(config: &Config) -> Result<usize, RoleError> {
+/// are kept; returns which dynos there were and when each was gone.
+pub(crate) async fn tear_down(config: &Config) -> Result<Vec<(DynoId, Micros)>, RoleError> {
     let run_dir = config.data_dir.join("run");
     let options = logs_options(config);
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -215,6 +216,20 @@ pub(crate) async fn tear_down(config: &Config) -> Result<usize, RoleError> {
 /// What dynos of this start lack, one sentence each.
 pub(crate) fn missing_protections() -> Vec<String> {
     dozen_runtime::sandbox::protections().iter().map(ToString::to_string).collect()
+}
+
+/// The same, each with whether no dyno can be started for want of it.
+pub(crate) fn protections() -> Vec<(String, bool)> {
+    let missing = dozen_runtime::sandbox::protections();
+    missing.into_iter().map(|missing| (missing.to_string(), missing.prevents_dynos())).collect()
+}
+
+/// The control groups that bound dynos: `memory (v1)`.
+pub(crate) fn control_groups() -> Vec<String> {
+    use dozen_runtime::cgroup::{Layout, hierarchy};
+    let version = |layout| if layout == Layout::Unified { "v2" } else { "v1" };
+    let places = hierarchy::places();
+    places.iter().map(|place| format!("{} ({})", place.controller.name(), version(place.layout))).collect()
 }
 
 /// `dozen shim DIR`

@@ -11,8 +11,10 @@ mod config;
 mod domains;
 mod drains;
 mod examples;
+mod faults;
 mod formation;
 mod limits;
+mod lives;
 mod logs;
 mod pushes;
 mod releases;
@@ -21,6 +23,7 @@ mod schedule;
 mod sources;
 mod start;
 mod survival;
+mod usage;
 
 use dozen_testkit::{Builder, TestPlatform};
 

@@ -1,6 +1,7 @@
 //! Commands and their options, as people type them. Topics are plural nouns, commands verbs, as in the official CLI.
 
 use clap::{Args, Parser, Subcommand};
+use dozen_domain::usage::Month;
 
 /// A twelve-factor application platform in one executable.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Look at this machine: protections, kernel, disk, clock, ports; fails when the platform cannot run here
+    Doctor,
     /// Print the version
     Version,
     /// Make a further account and print its API key
@@ -132,6 +135,21 @@ pub enum Client {
     /// Timed jobs.
     #[command(flatten)]
     Schedule(crate::commands::schedule::Schedule),
+    /// Show for how many seconds dynos ran, by app, process type and size
+    Usage {
+        /// Only this app; otherwise all of yours
+        #[arg(long, short)]
+        app: Option<String>,
+        /// Which month of UTC, 2026-11; otherwise the present one
+        #[arg(long)]
+        month: Option<Month>,
+        /// Print JSON
+        #[arg(long, conflicts_with = "csv")]
+        json: bool,
+        /// Print comma-separated values with a head line
+        #[arg(long)]
+        csv: bool,
+    },
 }
 
 /// Which app.

@@ -65,16 +65,26 @@ macro_rules! limits {
 limits! {
     /// Time for a web dyno to bind `$PORT` before R10.
     boot_seconds = 60;
+    /// Most that an app may ask for with `BOOT_TIMEOUT`.
+    boot_max_seconds = 180;
     /// Time between SIGTERM and SIGKILL (R12).
     stop_seconds = 30;
-    /// Pause before the second restart of a crashed dyno; it doubles with every further crash.
-    crash_backoff_seconds = 10;
+    /// Most that an app may ask for with `DOZEN_STOP_GRACE_<TYPE>`.
+    stop_max_seconds = 3_600;
+    /// Pause before the second restart of a crashed dyno (the first comes at once); it doubles with every further crash.
+    crash_backoff_seconds = 600;
     /// Longest pause between restarts of a crashed dyno.
     crash_backoff_max_seconds = 19_200;
     /// A dyno that stayed up this long starts with a clean slate of crashes.
     crash_reset_seconds = 3_600;
+    /// Age at which a dyno is replaced by a fresh one (cycling).
+    cycle_seconds = 86_400;
+    /// A random part of up to this long is added to that age, so that dynos do not cycle together.
+    cycle_jitter_seconds = 12_960;
     /// Longest run of a release-phase command.
     release_phase_seconds = 3_600;
+    /// Longest that a push waits to tell whether its web dynos come up.
+    push_wait_seconds = 10;
     /// Dynos of one app over all process types.
     dynos_per_app = 100;
     /// Concurrent one-off dynos of one app of the Basic and Standard sizes.
@@ -188,6 +198,8 @@ limits! {
     router_certificate_look_ms = 10_000;
     /// Time that requests wait for the first route table after a start (H99).
     router_table_wait_ms = 10_000;
+    /// Longest that a dyno's stop waits for requests that it was sent before; later ones go elsewhere.
+    router_settle_ms = 1_000;
     /// Time that open requests get to finish when the router stops (H24).
     router_drain_ms = 30_000;
 

@@ -86,6 +86,13 @@ pub enum Cause {
         /// Which.
         to: Version,
     },
+    /// The platform itself went back, because a release's web dynos never came up.
+    Return {
+        /// The release that served meanwhile.
+        to: Version,
+        /// The one that did not come up.
+        from: Version,
+    },
 }
 
 impl fmt::Display for Cause {
@@ -106,6 +113,7 @@ impl fmt::Display for Cause {
                 }
             },
             Self::Rollback { to } => write!(f, "Rollback to {to}"),
+            Self::Return { to, from } => write!(f, "Return to {to}: {from} did not come up"),
         }
     }
 }
@@ -125,6 +133,7 @@ mod tests {
         check(Cause::Config { set: names(&["FOO", "BAR"]), removed: vec![] }, "Set FOO, BAR config vars");
         check(Cause::Config { set: vec![], removed: names(&["FOO"]) }, "Remove FOO config vars");
         check(Cause::Rollback { to: Version(102) }, "Rollback to v102");
+        check(Cause::Return { to: Version(12), from: Version(13) }, "Return to v12: v13 did not come up");
     }
 
     #[test]

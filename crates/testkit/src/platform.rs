@@ -466,6 +466,18 @@ impl TestPlatform {
         all.into_iter().filter(|pid| !inside.contains(pid)).collect()
     }
 
+    /// Has one process inside a dyno, with `argv` that continues with these words, asked to end (SIGTERM) as if by itself.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn end_inside(&self, words: &[&str]) {
+        let shims = self.shims();
+        let inside =
+            |pid: i32| std::iter::successors(Some(pid), |pid| processes::parent(*pid)).any(|p| shims.contains(&p));
+        let pid = processes::with_arguments(words).into_iter().find(|pid| inside(*pid));
+        processes::kill(pid.expect("a process inside a dyno"), Signal::TERM);
+    }
+
     /// Says whether a process exists.
     pub fn is_alive(&self, pid: i32) -> bool {
         processes::is_alive(pid)

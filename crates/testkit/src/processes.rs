@@ -35,6 +35,12 @@ pub(crate) fn with_arguments(words: &[&str]) -> Vec<i32> {
     .collect()
 }
 
+/// A process's parent; none for the first process and for what is gone.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok().filter(|parent| *parent > 0)
+}
+
 /// Children of a process.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    Attached, Connection, Dyno, Engine, Entered, Error, Event, Inside, OneOff, Program, Resize, Selector, Wanted,
+    Attached, Connection, Dyno, Engine, Entered, Error, Event, Inside, Meter, OneOff, Program, Resize, Selector, Wanted,
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -472,11 +472,21 @@ impl Engine for Memory {
     fn watch(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
+
+    /// Nothing runs here, so there is nothing to tell.
+    fn set_meter(&self, _meter: Arc<dyn Meter>) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use dozen_domain::{config::Vars, ids::ReleaseId, image::Digest, release::Version, size::Size};
+    use dozen_domain::{
+        config::Vars,
+        ids::ReleaseId,
+        image::Digest,
+        release::Version,
+        settings::{Signal, Stop},
+        size::Size,
+    };
 
     use super::*;
     use crate::engine::Process;
@@ -494,10 +504,13 @@ mod tests {
                 command: "serve".to_owned(),
                 quantity: web,
                 size: Size::Basic,
+                stop: Stop { signal: Signal::Term, grace: Duration::from_secs(30) },
             }],
             preboot: false,
             boot_timeout: Duration::from_secs(60),
             runtime_metrics: false,
+            health_check: None,
+            cycle: true,
         }
     }
 

@@ -17,6 +17,7 @@ use dozen_domain::{
     image::Digest,
     name::{AppName, DynoName, ProcessType},
     release::Version,
+    settings::Stop,
     size::Size,
 };
 use futures_util::future::BoxFuture;
@@ -51,6 +52,19 @@ pub struct Wanted {
     pub boot_timeout: Duration,
     /// Load and memory of its dynos are written into its log (`log-runtime-metrics`).
     pub runtime_metrics: bool,
+    /// Path that a new web dyno must answer before it is up; without one it is up once it listens.
+    pub health_check: Option<HealthCheck>,
+    /// Whether dynos are replaced by fresh ones once a day.
+    pub cycle: bool,
+}
+
+/// What a new web dyno must answer, with a status below 400, before it gets requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The `Host` that it is asked as.
+    pub host: String,
+    /// The path.
+    pub path: String,
 }
 
 /// One process type.
@@ -64,6 +78,8 @@ pub struct Process {
     pub quantity: u32,
     /// How large.
     pub size: Size,
+    /// How its dynos are stopped.
+    pub stop: Stop,
 }
 
 /// A dyno that runs one command once.
@@ -247,6 +263,36 @@ pub trait Gate: Send + Sync + 'static {
     async fn before_stop(&self, dyno: &Dyno);
 }
 
+/// The time in which a dyno's process existed, as its shim tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Which.
+    pub dyno: DynoId,
+    /// Whose.
+    pub app: AppId,
+    /// `web.1`.
+    pub name: DynoName,
+    /// Its size.
+    pub size: Size,
+    /// It runs one command once.
+    pub one_off: bool,
+    /// When its process was started.
+    pub started_at: Micros,
+    /// When that was gone; none while it is there.
+    pub ended_at: Option<Micros>,
+}
+
+/// Keeps the record of when dynos ran.
+#[async_trait]
+pub trait Meter: Send + Sync + 'static {
+    /// Records starts and ends; each may be told several times, and every end is told with its start. Returns once they
+    /// are on disk, however long that takes: what told the engine goes only then.
+    async fn record(&self, runs: Vec<Run>);
+
+    /// After [`Engine::adopt`]: only these are still there. The end of every other run on record was seen by nobody.
+    async fn adopted(&self, present: Vec<DynoId>);
+}
+
 /// Where dynos run.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
@@ -296,4 +342,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Gives the engine what to ask before it stops a web dyno. Called once, before [`Engine::adopt`]; an engine whose
     /// routing is not control's (Kubernetes) has no use for it.
     fn set_gate(&self, _gate: Arc<dyn Gate>) {}
+
+    /// Gives the engine what to tell of every dyno's start and end. Called once, before [`Engine::adopt`].
+    fn set_meter(&self, meter: Arc<dyn Meter>);
 }

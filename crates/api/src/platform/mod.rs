@@ -26,6 +26,7 @@ pub mod sni_endpoint;
 pub mod source;
 pub mod stack;
 pub mod telemetry_drain;
+pub mod usage;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -6,6 +6,7 @@ mod logs;
 mod ps;
 mod releases;
 pub(crate) mod schedule;
+mod usage;
 
 use std::process::Command;
 
@@ -47,6 +48,14 @@ pub async fn run(command: Client, place: Place, printer: &mut Printer<'_>) -> Re
         Client::PsScale { app, changes } => ps::scale::run(&session, &app.resolve()?, &changes, printer).await,
         Client::Releases(app) => releases::run(&session, &app.resolve()?, printer).await,
         Client::Schedule(command) => schedule::run(&session, command, printer).await,
+        Client::Usage { app, month, json, csv } => {
+            let form = match (json, csv) {
+                (true, _) => usage::Form::Json,
+                (_, true) => usage::Form::Csv,
+                _ => usage::Form::Table,
+            };
+            usage::run(&session, app, month, form, printer).await
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     ops::{
         self,
         builds::{self, Source, Turn, run::Job},
-        release_phase,
+        release_phase, rollout,
     },
     reconcile::driver::chain,
     store::{self, accounts::Account, apps::App, releases::Release},
@@ -234,6 +234,7 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
             if release.status == dozen_domain::release::Status::Pending {
                 release_phase(context, hook, &release).await?;
             }
+            tell_return(context, hook, &release).await?;
             hook.done(true).await
         }
         None => {
@@ -256,6 +257,27 @@ async fn again(context: &Context, hook: &mut Hook, app: &App, commit: &str, rele
         release_phase(context, hook, &release).await?;
     }
     hook.done(true).await
+}
+
+/// Tells the pusher when the release did not come up and the platform went back; says nothing when all is well.
+async fn tell_return(context: &Context, hook: &mut Hook, release: &Release) -> io::Result<()> {
+    match rollout::watch(context, release).await {
+        Ok(None) => Ok(()),
+        Ok(Some(back)) => {
+            let text = format!(
+                "\n !     {} did not come up: a web dyno of it crashed {} times in a row.\n !     The former release \
+                 goes on, now as {}. `heroku logs` says more; push a fix.\n\n",
+                release.version,
+                rollout::GIVE_UP,
+                back.version
+            );
+            hook.say(text).await
+        }
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "cannot tell a pusher what became of a release");
+            Ok(())
+        }
+    }
 }
 
 /// Has the hook write the source; nothing when it could not, which the pusher has been told.

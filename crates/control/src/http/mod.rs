@@ -35,3 +35,4 @@ pub mod sources;
 pub mod stacks;
 pub mod streams;
 pub mod telemetry_drains;
+pub mod usage;

@@ -12,7 +12,7 @@ use axum::{
 use super::{
     account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, cron_jobs,
     domains, dyno_sizes, dynos, elsewhere, features, formation, log_drains, log_sessions, regions, registry, releases,
-    slugs, sni_endpoints, sources, stacks, streams, telemetry_drains,
+    slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
 };
 use crate::{git, state::Context};
 
@@ -124,6 +124,10 @@ routes! {
         GET    "/telemetry-drains/{drain}" => telemetry_drains::info;
         PATCH  "/telemetry-drains/{drain}" => telemetry_drains::update;
         DELETE "/telemetry-drains/{drain}" => telemetry_drains::remove;
+
+        // Additions to Heroku's API.
+        GET    "/usage" => usage::of_account;
+        GET    "/apps/{app}/usage" => usage::of_app;
 
         // What there is on this platform.
         GET    "/apps/{app}/available-stacks" => stacks::of_app;

@@ -26,6 +26,7 @@ use crate::{
         apps::Apps,
         drains::Drains,
         driver::{Statuses, Task, chain, drive},
+        rollouts::Rollouts,
         routes::Routes,
         upkeep::Upkeep,
     },
@@ -99,6 +100,8 @@ pub async fn run(
 async fn beside(context: Context, certificate: Arc<tls::Certificate>, nudges: Nudges) {
     let feed = Feed::new(context.clone());
     context.engine.set_gate(feed.clone());
+    let recorder = Arc::new(ops::usage::Recorder::new(context.clone()));
+    context.engine.set_meter(recorder.clone());
     if let Err(error) = context.engine.adopt().await {
         tracing::error!(error = %chain(&error), "cannot find all dynos that run; starting all the same");
     }
@@ -111,10 +114,13 @@ async fn beside(context: Context, certificate: Arc<tls::Certificate>, nudges: Nu
     let tasks: Vec<Arc<dyn Task>> = vec![
         Arc::new(Apps::new(context.clone())),
         Arc::new(ops::release_phase::ReleasePhase(context.clone())),
+        Arc::new(Rollouts(context.clone())),
         Arc::new(Routes(feed.clone())),
         Arc::new(Drains::new(context.clone())),
         Arc::new(Upkeep::new(context.clone(), certificate)),
     ];
     let statuses = Arc::new(Statuses::default());
-    tokio::join!(feeding, cron::keep(context.clone()), drive(context, tasks, nudges, statuses));
+    let following = Rollouts::follow(context.clone());
+    let tasks = drive(context.clone(), tasks, nudges, statuses);
+    tokio::join!(feeding, cron::keep(context), recorder.beat(), following, tasks);
 }

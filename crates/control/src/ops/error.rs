@@ -4,7 +4,7 @@
 //! client sees of it says no more than that it was ours.
 
 use dozen_api::engine;
-use dozen_domain::{formation, name, size};
+use dozen_domain::{formation, name, settings, size};
 
 use crate::store;
 
@@ -163,6 +163,12 @@ impl From<size::Unknown> for Error {
 
 impl From<formation::Invalid> for Error {
     fn from(error: formation::Invalid) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<settings::Invalid> for Error {
+    fn from(error: settings::Invalid) -> Self {
         Self::Invalid(error.to_string())
     }
 }

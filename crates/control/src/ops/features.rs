@@ -38,6 +38,13 @@ const fn id(n: u128) -> FeatureId {
     FeatureId(Uuid::from_u128(0x6b0f_4f1c_2d8e_4c52_9e01_0000_0000_0000 + n))
 }
 
+/// New web dynos are up before old ones stop.
+pub const PREBOOT: &str = "preboot";
+/// Load and memory of dynos are written into the log.
+pub const RUNTIME_METRICS: &str = "log-runtime-metrics";
+/// Dynos do not cycle; Heroku's name for it on Fir.
+pub const NO_CYCLING: &str = "fir-bypass-daily-dyno-restarts";
+
 /// Features of apps.
 pub const APP: &[Definition] = &[
     Definition {
@@ -60,7 +67,7 @@ pub const APP: &[Definition] = &[
     },
     Definition {
         id: id(3),
-        name: "log-runtime-metrics",
+        name: RUNTIME_METRICS,
         display_name: "Runtime metrics in the log",
         description: "Writes load and memory of every dyno into the app's log every 20 seconds.",
         general: true,
@@ -69,10 +76,19 @@ pub const APP: &[Definition] = &[
     },
     Definition {
         id: id(4),
-        name: "preboot",
+        name: PREBOOT,
         display_name: "Preboot",
-        description: "Starts the web dynos of a new release before those of the old one are stopped.",
+        description: "Starts new web dynos before old ones are stopped, and goes back to the former release when those of a new one never come up. Switch it off to have old dynos stopped first, as on Heroku.",
         general: true,
+        default: true,
+        fixed: false,
+    },
+    Definition {
+        id: id(8),
+        name: NO_CYCLING,
+        display_name: "No daily dyno restarts",
+        description: "Leaves dynos running where they would be replaced by fresh ones once a day.",
+        general: false,
         default: false,
         fixed: false,
     },
@@ -137,6 +153,12 @@ fn join(definition: &'static Definition, switches: &[Switch], since: Micros) -> 
         created_at: switch.map_or(since, |switch| switch.created_at),
         updated_at: switch.map_or(since, |switch| switch.updated_at),
     }
+}
+
+/// Says whether one of an app's features is on, by its name and what was switched.
+pub fn is_on(switches: &[Switch], name: &str) -> bool {
+    let switched = switches.iter().find(|switch| switch.name == name).map(|switch| switch.enabled);
+    switched.unwrap_or_else(|| APP.iter().any(|definition| definition.name == name && definition.default))
 }
 
 fn definition(all: &'static [Definition], identity: &str) -> Result<&'static Definition> {

@@ -25,6 +25,7 @@ pub mod output;
 pub mod regions;
 pub mod release_phase;
 pub mod releases;
+pub mod rollout;
 pub mod room;
 pub mod slugs;
 pub mod sni_endpoints;
@@ -32,5 +33,6 @@ pub mod sources;
 pub mod stacks;
 pub mod telemetry_drains;
 mod upload;
+pub mod usage;
 
 pub use error::{Error, Result};

@@ -14,6 +14,7 @@ use dozen_domain::{
     ids::{AppId, FormationId, ReleaseId, SlugId},
     name::{ConfigKey, ProcessType},
     release::{Cause, Status, Version},
+    settings,
     size::Size,
 };
 use sqlx::SqliteConnection;
@@ -42,6 +43,14 @@ pub enum Change {
     Config(Vec<(ConfigKey, Option<Secret>)>),
     /// Slug and config vars of an earlier release; add-ons stay as they are.
     Rollback(ReleaseId),
+    /// The same by the platform itself, because the release in force does not come up. Its release phase has been
+    /// through before and is not run again.
+    Return {
+        /// The release that still serves.
+        to: ReleaseId,
+        /// The one that does not come up.
+        from: Version,
+    },
 }
 
 /// Makes a release, logs it, and nudges the reconcilers. A config change that changes nothing makes none and answers
@@ -101,6 +110,7 @@ pub(super) async fn append(
     let base = store::releases::newest_not_failed(db, app).await?;
     let mut slug = base.as_ref().and_then(|release| release.slug);
     let mut vars = newest.as_ref().map_or_else(|| Ok(Vars::new()), |release| config(context, release))?;
+    let returns = matches!(change, Change::Return { .. });
     let description = match change {
         Change::Initial => Cause::Initial.to_string(),
         Change::EnableLogplex => Cause::EnableLogplex.to_string(),
@@ -122,6 +132,12 @@ pub(super) async fn append(
             slug = target.slug;
             Cause::Rollback { to: target.version }.to_string()
         }
+        Change::Return { to, from } => {
+            let target = rollback_target(db, app, to).await?;
+            vars = config(context, &target)?;
+            slug = target.slug;
+            Cause::Return { to: target.version, from }.to_string()
+        }
     };
     let slug = match slug {
         None => None,
@@ -132,7 +148,7 @@ pub(super) async fn append(
     release.hash = ledger::hash(&release);
     store::releases::append(db, &release).await?;
     let mut appeared = Vec::new();
-    if !release.has_release_phase {
+    if !release.has_release_phase || returns {
         store::releases::finish(db, release.id, true, release.created_at).await?;
         appeared = sync_formation(db, app, slug.as_ref(), release.created_at).await?;
     }
@@ -215,6 +231,7 @@ fn change_config(
         let key = key.as_str();
         match value {
             Some(value) if vars.get(key) != Some(&value) => {
+                settings::check(key, value.expose(), context.limits())?;
                 vars.insert(key.to_owned(), value);
                 set.push(key.to_owned());
             }

@@ -12,18 +12,14 @@ use std::{
 
 use async_trait::async_trait;
 use dozen_api::{
-    engine::{Process, Wanted},
+    engine::{HealthCheck, Process, Wanted},
     frame,
     logs::Hello,
 };
-use dozen_domain::{ids::AppId, limits::seconds};
+use dozen_domain::{ids::AppId, settings};
 
 use super::driver::{Scope, Task};
 use crate::{Context, ops, store};
-
-/// Feature of an app: new web dynos are up before old ones stop.
-const PREBOOT: &str = "preboot";
-const RUNTIME_METRICS: &str = "log-runtime-metrics";
 
 /// The task.
 pub struct Apps {
@@ -142,6 +138,10 @@ pub async fn wanted(context: &Context, id: AppId) -> ops::Result<Option<Wanted>>
     drop(db);
 
     let env = ops::environment::of(context, &app, &release, &slug)?;
+    let (config, limits) = (ops::releases::config(context, &release)?, context.limits());
+    let is_on = |name| ops::features::is_on(&features, name);
+    let health_check = settings::health_check(&config)
+        .map(|path| HealthCheck { host: ops::apps::own_hostname(context, &app.name), path });
     let processes = slug
         .process_types
         .iter()
@@ -153,6 +153,7 @@ pub async fn wanted(context: &Context, id: AppId) -> ops::Result<Option<Wanted>>
                 command: command.clone(),
                 quantity: wanted.quantity,
                 size: wanted.size,
+                stop: settings::stop(&config, process_type, limits),
             })
         })
         .collect();
@@ -164,9 +165,11 @@ pub async fn wanted(context: &Context, id: AppId) -> ops::Result<Option<Wanted>>
         image,
         env,
         processes,
-        preboot: features.iter().any(|feature| feature.name == PREBOOT && feature.enabled),
-        runtime_metrics: features.iter().any(|feature| feature.name == RUNTIME_METRICS && feature.enabled),
-        boot_timeout: seconds(context.limits().boot_seconds),
+        preboot: is_on(ops::features::PREBOOT),
+        runtime_metrics: is_on(ops::features::RUNTIME_METRICS),
+        boot_timeout: settings::boot_timeout(&config, limits),
+        health_check,
+        cycle: !is_on(ops::features::NO_CYCLING),
     }))
 }
 

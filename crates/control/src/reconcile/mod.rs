@@ -3,6 +3,7 @@
 pub mod apps;
 pub mod drains;
 pub mod driver;
+pub mod rollouts;
 pub mod routes;
 pub mod upkeep;
 

@@ -18,9 +18,11 @@ pub mod features;
 pub mod formation;
 pub mod releases;
 pub mod removals;
+pub mod returns;
 pub mod slugs;
 pub mod sni_endpoints;
 pub mod sources;
+pub mod usage;
 
 use std::{
     fs,

@@ -55,10 +55,13 @@ async fn features_are_switched_and_stay_so() {
     api.nudged();
     let all = api.get("/apps/shop/features").await.is(200).json;
     assert!(all.as_array().is_some_and(|all| all.len() >= 5));
-    assert_eq!(api.get("/apps/shop/features/preboot").await.json["enabled"], false);
-    assert_eq!(api.patch("/apps/shop/features/preboot", json!({"enabled": true})).await.is(200).json["enabled"], true);
-    assert_eq!(api.nudged(), [app.id]);
     assert_eq!(api.get("/apps/shop/features/preboot").await.json["enabled"], true);
+    assert_eq!(
+        api.patch("/apps/shop/features/preboot", json!({"enabled": false})).await.is(200).json["enabled"],
+        false
+    );
+    assert_eq!(api.nudged(), [app.id]);
+    assert_eq!(api.get("/apps/shop/features/preboot").await.json["enabled"], false);
     assert_eq!(api.get("/apps/shop/features/runtime-heroku-exec").await.json["enabled"], true);
     let fixed = api.patch("/apps/shop/features/runtime-dyno-metadata", json!({"enabled": false})).await;
     fixed.fails(422, "invalid_params");

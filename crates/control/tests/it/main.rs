@@ -26,3 +26,4 @@ mod schema;
 mod server;
 mod slugs;
 mod upkeep;
+mod usage;

@@ -2,7 +2,7 @@
 
 use dozen_api::engine::{Engine, Process, Wanted};
 use dozen_control::store::apps::App;
-use dozen_domain::{config::Vars, ids::ReleaseId, image::Digest, release::Version};
+use dozen_domain::{config::Vars, ids::ReleaseId, image::Digest, limits::Limits, release::Version, settings::Stop};
 use serde_json::json;
 
 use crate::api::Api;
@@ -15,6 +15,7 @@ async fn apply(api: &Api, app: &App) {
         command: entry["command"].as_str().expect("a command").to_owned(),
         quantity: u32::try_from(entry["quantity"].as_u64().expect("a number")).expect("a small number"),
         size: entry["size"].as_str().expect("a size").parse().expect("a size"),
+        stop: Stop::usual(&Limits::default()),
     });
     let wanted = Wanted {
         app: app.id,
@@ -27,6 +28,8 @@ async fn apply(api: &Api, app: &App) {
         preboot: false,
         boot_timeout: std::time::Duration::from_secs(60),
         runtime_metrics: false,
+        health_check: None,
+        cycle: true,
     };
     api.engine.apply(wanted).await.expect("it runs");
 }

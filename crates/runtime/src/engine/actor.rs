@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    net::SocketAddr,
     sync::{Arc, OnceLock, PoisonError},
     time::Duration,
 };
@@ -20,8 +21,10 @@ use dozen_api::{
 use dozen_domain::{
     dyno::{Exit, State},
     ids::{AppId, DynoId},
+    limits::seconds,
     name::DynoName,
     plan::{self, Action},
+    settings::Stop,
     size::Size,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -29,11 +32,12 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::{
     View, adopt,
     begin::{Begin, Fault},
-    entry::{Entry, Kind},
+    entry::{Change, Entry, Kind, Terms},
+    health,
     host::Host,
     link::{self, Heard},
     measure::Metered,
-    say,
+    meter, say,
 };
 
 /// How long an ended one-off's shim is kept for those who still want its output.
@@ -57,6 +61,8 @@ pub(super) enum Message {
     Heard(DynoId, Heard),
     /// Nobody sends this web dyno requests any more.
     Clear(DynoId),
+    /// It listens at these addresses and has answered its health check, or not.
+    Probed(DynoId, Vec<SocketAddr>, bool),
 }
 
 /// What a one-off was, for those who ask after its end.
@@ -66,14 +72,15 @@ struct Ended {
 }
 
 pub(super) struct Actor {
-    host: Arc<Host>,
+    pub(super) host: Arc<Host>,
     messages: mpsc::WeakSender<Message>,
     events: broadcast::Sender<Event>,
     view: View,
     gate: Arc<OnceLock<Arc<dyn Gate>>>,
     metered: Metered,
-    wanted: HashMap<AppId, Wanted>,
-    dynos: BTreeMap<DynoId, Entry>,
+    meter: mpsc::UnboundedSender<meter::Item>,
+    pub(super) wanted: HashMap<AppId, Wanted>,
+    pub(super) dynos: BTreeMap<DynoId, Entry>,
     ended: VecDeque<Ended>,
     /// Who waits for a one-off's start.
     starting: HashMap<DynoId, Vec<oneshot::Sender<Result<Dyno, Error>>>>,
@@ -91,6 +98,7 @@ impl Actor {
         view: View,
         gate: Arc<OnceLock<Arc<dyn Gate>>>,
         metered: Metered,
+        meter: mpsc::UnboundedSender<meter::Item>,
     ) -> Self {
         Self {
             host,
@@ -99,6 +107,7 @@ impl Actor {
             view,
             gate,
             metered,
+            meter,
             wanted: HashMap::new(),
             dynos: BTreeMap::new(),
             ended: VecDeque::new(),
@@ -132,6 +141,8 @@ impl Actor {
         match message {
             Message::Adopt(found, answer) => {
                 found.into_iter().for_each(|found| self.adopt(found));
+                let present = self.dynos.keys().copied().chain(self.ended.iter().map(|ended| ended.dyno.id));
+                let _ = self.meter.send(meter::Item::Adopted(present.collect()));
                 let _ = answer.send(());
             }
             Message::Apply(wanted, answer) => {
@@ -158,6 +169,7 @@ impl Actor {
             Message::Heard(dyno, Heard::Event(event)) => self.event(dyno, &event),
             Message::Heard(dyno, Heard::Lost) => self.lost(dyno),
             Message::Clear(dyno) => self.signal(dyno),
+            Message::Probed(dyno, addresses, healthy) => self.probed(dyno, addresses, healthy),
         }
     }
 
@@ -174,7 +186,7 @@ impl Actor {
     // What is due.
 
     fn next_due(&self) -> Option<Micros> {
-        let one_offs = self.dynos.values().filter(|entry| !entry.leaving).filter_map(|entry| entry.stop_at);
+        let one_offs = self.dynos.values().filter_map(|entry| self.one_off_ends(entry)).map(|(at, _)| at);
         let kept = self.kept.front().map(|(at, ..)| *at);
         self.wake.values().copied().chain(one_offs).chain(kept).min()
     }
@@ -183,9 +195,12 @@ impl Actor {
         let now = clock::now();
         let apps: Vec<AppId> = self.wake.iter().filter(|(_, at)| **at <= now).map(|(app, _)| *app).collect();
         apps.into_iter().for_each(|app| self.reconcile(app));
-        let over = |entry: &&Entry| !entry.leaving && entry.stop_at.is_some_and(|at| at <= now);
-        let over: Vec<DynoId> = self.dynos.values().filter(over).map(|entry| entry.dyno.id).collect();
-        over.into_iter().for_each(|dyno| self.leave(dyno, false));
+        for (dyno, cycling) in self.one_offs_over(now) {
+            if cycling {
+                self.say(dyno, now, say::CYCLING.to_owned());
+            }
+            self.leave(dyno, false);
+        }
         while self.kept.front().is_some_and(|(at, ..)| *at <= now) {
             if let Some((_, dyno, commands)) = self.kept.pop_front() {
                 self.forget(dyno, commands);
@@ -258,7 +273,8 @@ impl Actor {
             created_at: now,
             state: State::Starting { since: now },
         };
-        let mut entry = Entry::new(dyno, Kind::OneOff, 0, 0, self.host.directory(id));
+        let terms = Terms::one_off(&self.host.options.limits);
+        let mut entry = Entry::new(dyno, Kind::OneOff, terms, self.host.directory(id));
         entry.stop_at = one_off.time_to_live.map(|life| now + i64::try_from(life.as_micros()).unwrap_or(i64::MAX / 2));
         self.starting.insert(id, vec![answer]);
         self.begin(entry, Begin::one_off(one_off));
@@ -269,6 +285,7 @@ impl Actor {
     /// Does what the plan says for an app.
     fn reconcile(&mut self, app: AppId) {
         self.wake.remove(&app);
+        let cycle_at = self.cycle(app, clock::now());
         let Some(wanted) = self.wanted.get(&app) else { return };
         let target = plan::Wanted {
             version: wanted.version,
@@ -287,6 +304,12 @@ impl Actor {
         let of_app = self.dynos.values().filter(|entry| entry.dyno.app == app);
         let present: Vec<_> = of_app.filter_map(Entry::present).collect();
         let plan = plan::plan(Some(&target), &present, clock::now());
+        // A name that was there before was said to be starting when its former dyno was told to go.
+        let known: HashSet<DynoName> = present
+            .iter()
+            .filter(|dyno| !self.dynos.get(&dyno.dyno).is_some_and(|entry| entry.leaving && !entry.replaced))
+            .map(|dyno| dyno.name.clone())
+            .collect();
         let started: HashSet<DynoName> = plan
             .actions
             .iter()
@@ -302,17 +325,27 @@ impl Actor {
                     let again = self.dynos.get(&dyno).is_some_and(|entry| started.contains(&entry.dyno.name));
                     self.drop_crashed(dyno, again);
                 }
-                Action::Start { name, command, size, crashes } => self.start(app, name, command, size, crashes),
+                Action::Start { name, command, size, crashes } => {
+                    let fresh = !known.contains(&name);
+                    self.start(app, name, (command, size), crashes, fresh);
+                }
             }
         }
-        if let Some(at) = plan.wake_at {
+        if let Some(at) = [plan.wake_at, cycle_at].into_iter().flatten().min() {
             self.wake.insert(app, at);
         }
     }
 
-    fn start(&mut self, app: AppId, name: DynoName, command: String, size: Size, crashes: u32) {
+    fn start(&mut self, app: AppId, name: DynoName, (command, size): (String, Size), crashes: u32, fresh: bool) {
         let Some(wanted) = self.wanted.get(&app) else { return };
         let now = clock::now();
+        let of_type = wanted.processes.iter().find(|process| process.process_type == *name.process_type());
+        let terms = Terms {
+            crashes,
+            boot_seconds: wanted.boot_timeout.as_secs(),
+            stop: of_type.map_or(Stop::usual(&self.host.options.limits), |process| process.stop),
+            health_check: wanted.health_check.clone().filter(|_| name.process_type().is_web()),
+        };
         let dyno = Dyno {
             id: DynoId::random(),
             app,
@@ -324,8 +357,11 @@ impl Actor {
             state: State::Starting { since: now },
         };
         let directory = self.host.directory(dyno.id);
-        let entry = Entry::new(dyno, Kind::Formation, crashes, wanted.boot_timeout.as_secs(), directory);
+        let entry = Entry::new(dyno, Kind::Formation, terms, directory);
         let begin = Begin::formation(wanted);
+        if fresh {
+            self.say_of(&entry.dyno, now, say::changed("down", "starting"));
+        }
         self.begin(entry, begin);
     }
 
@@ -418,8 +454,8 @@ impl Actor {
         let Some(entry) = self.dynos.get_mut(&id).filter(|entry| !entry.leaving && entry.dyno.state.is_live()) else {
             return;
         };
-        entry.leaving = true;
-        let word = entry.word();
+        (entry.leaving, entry.replaced) = (true, replaced);
+        let (word, cycling) = (entry.word(), entry.cycling);
         let serving = entry.is_web() && matches!(entry.dyno.state, State::Up { .. });
         let already = matches!(entry.dyno.state, State::Stopping { .. });
         let kind = entry.kind;
@@ -427,9 +463,17 @@ impl Actor {
             entry.stopping(now);
         }
         let dyno = entry.dyno.clone();
+        // With preboot another is up under its name: that name's state does not change.
+        let of_name = |other: &&Entry| other.dyno.app == dyno.app && other.dyno.name == dyno.name;
+        let mut others = self.dynos.values().filter(of_name).filter(|other| other.dyno.id != id);
+        let covered = others.any(|other| matches!(other.dyno.state, State::Up { .. }));
         match (kind, replaced) {
+            (Kind::Formation, true) if covered => {}
             (Kind::Formation, true) => {
-                self.say(id, now, say::RESTARTING.to_owned());
+                // That it cycles was said when that was found.
+                if !cycling {
+                    self.say(id, now, say::RESTARTING.to_owned());
+                }
                 if word != "starting" {
                     self.say(id, now, say::changed(word, "starting"));
                 }
@@ -451,9 +495,10 @@ impl Actor {
     }
 
     fn signal(&self, id: DynoId) {
-        let grace_ms = self.host.options.limits.stop_seconds.saturating_mul(1000);
         if let Some(entry) = self.dynos.get(&id) {
-            entry.command(Command::Stop { signal: libc::SIGTERM, grace_ms });
+            let Stop { signal, grace } = entry.terms.stop;
+            let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+            entry.command(Command::Stop { signal: signal.number(), grace_ms });
         }
     }
 
@@ -469,19 +514,55 @@ impl Actor {
         self.forget(id, entry.commands.take());
     }
 
-    /// Lets a shim go.
+    /// Lets a shim go, once its dyno's end is on record.
     fn forget(&self, id: DynoId, commands: Option<mpsc::Sender<Command>>) {
-        match commands {
-            Some(commands) => drop(commands.try_send(Command::Forget)),
-            None => self.host.clean_later(id),
+        let item = commands.map_or(meter::Item::Clean(id), meter::Item::Forget);
+        // The queue ends after this task.
+        let _ = self.meter.send(item);
+    }
+
+    /// Has a dyno that listens answer its health check.
+    fn probe(&self, id: DynoId, addresses: Vec<SocketAddr>) {
+        let Some(entry) = self.dynos.get(&id) else { return };
+        let Some(check) = entry.terms.health_check.clone() else { return };
+        let messages = self.messages.clone();
+        let boot = seconds(entry.terms.boot_seconds);
+        let since = clock::now() - entry.started_at.unwrap_or(entry.dyno.created_at);
+        let left = boot.saturating_sub(Duration::from_micros(u64::try_from(since).unwrap_or_default()));
+        tokio::spawn(async move {
+            let healthy = health::is_healthy(&check, &addresses, tokio::time::Instant::now() + left).await;
+            if let Some(messages) = messages.upgrade() {
+                let _ = messages.send(Message::Probed(id, addresses, healthy)).await;
+            }
+        });
+    }
+
+    fn probed(&mut self, id: DynoId, addresses: Vec<SocketAddr>, healthy: bool) {
+        let now = clock::now();
+        let Some(entry) = self.dynos.get_mut(&id) else { return };
+        let change = entry.probed(now, addresses, healthy);
+        if !healthy && !change.lines.is_empty() {
+            entry.command(Command::Signal(libc::SIGKILL));
         }
+        self.changed(id, now, change);
     }
 
     fn event(&mut self, id: DynoId, event: &shim::Event) {
         let Some(entry) = self.dynos.get_mut(&id) else { return };
-        let app = entry.dyno.app;
         let change = entry.take(event, &self.host.options.limits);
-        let at = time(event);
+        self.changed(id, time(event), change);
+    }
+
+    /// Tells what a change was and acts on it.
+    fn changed(&mut self, id: DynoId, at: Micros, change: Change) {
+        let Some(entry) = self.dynos.get(&id) else { return };
+        let app = entry.dyno.app;
+        if change.timed {
+            let _ = self.meter.send(meter::Item::Run(entry.run(change.ended.is_some().then_some(at))));
+        }
+        if let Some(addresses) = change.probe {
+            self.probe(id, addresses);
+        }
         for line in change.lines {
             self.say(id, at, line);
         }
@@ -527,7 +608,7 @@ impl Actor {
             entry.commands = None; // crashed: nothing of it is left but its entry
         }
         self.kept.retain(|(_, kept, _)| *kept != id);
-        self.host.clean_later(id);
+        self.forget(id, None);
     }
 
     // What is found at the start.
@@ -572,11 +653,15 @@ impl Actor {
         let _ = self.events.send(Event { dyno: dyno.clone(), removed });
     }
 
-    fn say(&self, id: DynoId, at: Micros, text: String) {
+    pub(super) fn say(&self, id: DynoId, at: Micros, text: String) {
         if let Some(entry) = self.dynos.get(&id) {
-            let (app, process) = (entry.dyno.app, entry.dyno.name.to_string());
-            self.host.options.logs.send(Line { app, at, source: Source::Heroku, process, text });
+            self.say_of(&entry.dyno, at, text);
         }
+    }
+
+    fn say_of(&self, dyno: &Dyno, at: Micros, text: String) {
+        let (app, process) = (dyno.app, dyno.name.to_string());
+        self.host.options.logs.send(Line { app, at, source: Source::Heroku, process, text });
     }
 
     /// Tells the logs role of a new dyno; it also looks for itself.

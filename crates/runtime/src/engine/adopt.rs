@@ -60,7 +60,7 @@ async fn ask(host: &Arc<Host>, dyno: DynoId, directory: PathBuf) -> Option<Found
         end_build(host, dyno, directory, link.events.clone()).await;
         return None;
     }
-    let entry = record.as_ref().and_then(|record| Entry::found(record, directory));
+    let entry = record.as_ref().and_then(|record| Entry::found(record, directory, &host.options.limits));
     match (entry, link, exit) {
         (Some(entry), Some(mut link), _) => {
             if let Some(number) = record.as_ref().and_then(|r| r.engine.get(key::LEASE)).and_then(|n| n.parse().ok()) {
@@ -69,10 +69,7 @@ async fn ask(host: &Arc<Host>, dyno: DynoId, directory: PathBuf) -> Option<Found
             let events = std::mem::take(&mut link.events);
             Some(Found { entry, events, link: Some(link) })
         }
-        (Some(entry), None, Some(exit)) => {
-            host.clean_later(dyno);
-            Some(Found { entry, events: vec![exit], link: None })
-        }
+        (Some(entry), None, Some(exit)) => Some(Found { entry, events: vec![exit], link: None }),
         _ => {
             host.clean_later(dyno);
             None

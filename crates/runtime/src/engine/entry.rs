@@ -7,18 +7,21 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use dozen_api::{
     clock::Micros,
-    engine::Dyno,
+    engine::{Dyno, HealthCheck, Run},
     shim::{Command, Event, Record},
 };
 use dozen_domain::{
+    cycle,
     dyno::{Exit, State},
-    limits::Limits,
+    limits::{Limits, seconds},
     plan::{Life, Present, crashes_after, retry_at},
+    settings::Stop,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -29,6 +32,10 @@ use crate::shim::HOLD_OUTPUT;
 const TOLD: &str = "told";
 /// The word in it when a replacement was asked for.
 const REPLACE: &str = "replace";
+/// The word in it when that was for the dyno's age.
+const CYCLE: &str = "cycle";
+/// The word in it when the health check was answered.
+const HEALTHY: &str = "healthy";
 
 /// What a dyno is for; kept in its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,12 @@ pub(crate) mod key {
     pub(crate) const STOP_AT: &str = "stop_at";
     /// Seconds to bind the port.
     pub(crate) const BOOT_SECONDS: &str = "boot_seconds";
+    /// Name of the signal that asks it to end.
+    pub(crate) const STOP_SIGNAL: &str = "stop_signal";
+    /// Seconds between that and SIGKILL.
+    pub(crate) const STOP_SECONDS: &str = "stop_seconds";
+    /// Host and path of its health check, if it has one.
+    pub(crate) const HEALTH_CHECK: &str = "health_check";
 }
 
 /// Words of [`key::KIND`].
@@ -71,16 +84,66 @@ pub(super) struct Change {
     pub(super) ended: Option<Exit>,
     /// It left the list.
     pub(super) removed: bool,
+    /// It listens and has to answer its health check.
+    pub(super) probe: Option<Vec<SocketAddr>>,
+    /// Its process was started or has ended, which is new.
+    pub(super) timed: bool,
+}
+
+/// What was settled about a dyno at its start, kept in its record.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    /// Crashes in a row before this start.
+    pub(super) crashes: u32,
+    /// Seconds to bind its port.
+    pub(super) boot_seconds: u64,
+    /// How it is stopped.
+    pub(super) stop: Stop,
+    /// What it must answer before it is up.
+    pub(super) health_check: Option<HealthCheck>,
+}
+
+impl Terms {
+    /// Those of a one-off.
+    pub(super) fn one_off(limits: &Limits) -> Self {
+        Self { crashes: 0, boot_seconds: 0, stop: Stop::usual(limits), health_check: None }
+    }
+
+    fn found(record: &Record, limits: &Limits) -> Self {
+        let text = |key: &str| record.engine.get(key).map(String::as_str);
+        let number = |key: &str| text(key).and_then(|text| text.parse::<u64>().ok());
+        let health_check = text(key::HEALTH_CHECK).and_then(|text| text.split_once(' '));
+        Self {
+            crashes: number(key::CRASHES).and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
+            boot_seconds: number(key::BOOT_SECONDS).unwrap_or_default(),
+            stop: stop(record, Stop::usual(limits)),
+            health_check: health_check.map(|(host, path)| HealthCheck { host: host.to_owned(), path: path.to_owned() }),
+        }
+    }
+
+    fn record(&self) -> impl Iterator<Item = (String, String)> {
+        let check = self.health_check.as_ref().map(|check| format!("{} {}", check.host, check.path));
+        let known = [
+            (key::CRASHES, self.crashes.to_string()),
+            (key::BOOT_SECONDS, self.boot_seconds.to_string()),
+            (key::STOP_SIGNAL, self.stop.signal.to_string()),
+            (key::STOP_SECONDS, self.stop.grace.as_secs().to_string()),
+        ];
+        known.into_iter().chain(check.map(|check| (key::HEALTH_CHECK, check))).map(|(key, text)| (key.to_owned(), text))
+    }
 }
 
 /// One dyno.
 pub(super) struct Entry {
     pub(super) dyno: Dyno,
     pub(super) kind: Kind,
-    /// Crashes in a row before this start.
-    pub(super) crashes: u32,
+    pub(super) terms: Terms,
     /// Its replacement was asked for.
     pub(super) replace: bool,
+    /// For its age.
+    pub(super) cycling: bool,
+    /// It leaves because another takes its name.
+    pub(super) replaced: bool,
     /// It was asked to stop; the signal may still wait for the gate or for the shim.
     pub(super) leaving: bool,
     /// The word of its state as people read it, where that differs from the state's.
@@ -91,8 +154,9 @@ pub(super) struct Entry {
     pub(super) exit: watch::Sender<Option<Exit>>,
     /// When a one-off is stopped.
     pub(super) stop_at: Option<Micros>,
+    /// When its process was started.
+    pub(super) started_at: Option<Micros>,
     up_at: Option<Micros>,
-    boot_seconds: u64,
     boot_timed_out: bool,
     told: BTreeSet<String>,
     directory: PathBuf,
@@ -100,19 +164,21 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A dyno that is about to be started.
-    pub(super) fn new(dyno: Dyno, kind: Kind, crashes: u32, boot_seconds: u64, directory: PathBuf) -> Self {
+    pub(super) fn new(dyno: Dyno, kind: Kind, terms: Terms, directory: PathBuf) -> Self {
         Self {
             dyno,
             kind,
-            crashes,
+            terms,
             replace: false,
+            cycling: false,
+            replaced: false,
             leaving: false,
             shown: None,
             commands: None,
             exit: watch::channel(None).0,
             stop_at: None,
+            started_at: None,
             up_at: None,
-            boot_seconds,
             boot_timed_out: false,
             told: BTreeSet::new(),
             directory,
@@ -120,8 +186,7 @@ impl Entry {
     }
 
     /// A dyno that was found; `None` when it is none of the engine's.
-    pub(super) fn found(record: &Record, directory: PathBuf) -> Option<Self> {
-        let number = |key: &str| record.engine.get(key).and_then(|text| text.parse::<i64>().ok());
+    pub(super) fn found(record: &Record, directory: PathBuf, limits: &Limits) -> Option<Self> {
         let kind = match record.engine.get(key::KIND).map(String::as_str) {
             Some(kind::FORMATION) => Kind::Formation,
             Some(kind::ONE_OFF) => Kind::OneOff,
@@ -137,13 +202,12 @@ impl Entry {
             created_at: record.created_at,
             state: State::Starting { since: record.created_at },
         };
-        let crashes = number(key::CRASHES).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
-        let boot = number(key::BOOT_SECONDS).and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
-        let mut entry = Self::new(dyno, kind, crashes, boot, directory);
-        entry.stop_at = number(key::STOP_AT);
+        let mut entry = Self::new(dyno, kind, Terms::found(record, limits), directory);
+        entry.stop_at = record.engine.get(key::STOP_AT).and_then(|text| text.parse().ok());
         let told = fs::read_to_string(entry.directory.join(TOLD)).unwrap_or_default();
         entry.told = told.lines().map(str::to_owned).collect();
         entry.replace = entry.told.contains(REPLACE);
+        entry.cycling = entry.told.contains(CYCLE);
         Some(entry)
     }
 
@@ -153,11 +217,8 @@ impl Entry {
             Kind::Formation => kind::FORMATION,
             Kind::OneOff => kind::ONE_OFF,
         };
-        let mut engine = BTreeMap::from([
-            (key::KIND.to_owned(), kind.to_owned()),
-            (key::CRASHES.to_owned(), self.crashes.to_string()),
-            (key::BOOT_SECONDS.to_owned(), self.boot_seconds.to_string()),
-        ]);
+        let mut engine = BTreeMap::from([(key::KIND.to_owned(), kind.to_owned())]);
+        engine.extend(self.terms.record());
         if self.kind == Kind::OneOff {
             // Whoever asked for it reads what it printed, if only after the log has it.
             engine.insert(HOLD_OUTPUT.to_owned(), String::new());
@@ -212,6 +273,31 @@ impl Entry {
         self.tell(REPLACE);
     }
 
+    /// It is so old that another is to take its place.
+    pub(super) fn cycle(&mut self) {
+        self.cycling = true;
+        self.tell(CYCLE);
+        self.ask_replacement();
+    }
+
+    /// When it is too old, if dynos of its app are replaced for that.
+    pub(super) fn cycle_at(&self, limits: &Limits) -> Micros {
+        cycle::due_at(self.dyno.id, self.dyno.created_at, limits)
+    }
+
+    /// The time in which its process existed, as far as that is known.
+    pub(super) fn run(&self, ended_at: Option<Micros>) -> Run {
+        Run {
+            dyno: self.dyno.id,
+            app: self.dyno.app,
+            name: self.dyno.name.clone(),
+            size: self.dyno.size,
+            one_off: self.kind == Kind::OneOff,
+            started_at: self.started_at.unwrap_or(self.dyno.created_at),
+            ended_at,
+        }
+    }
+
     /// Notes that something is being told; says whether it was not before.
     fn tell(&mut self, word: &str) -> bool {
         if !self.told.insert(word.to_owned()) {
@@ -227,20 +313,22 @@ impl Entry {
         let before = self.word();
         match event {
             Event::Started { at, .. } => {
+                change.timed = self.started_at.replace(*at).is_none();
                 if !self.is_web() {
                     self.up(*at, Vec::new(), &mut change);
                 }
             }
+            Event::Bound { addresses, .. } if self.terms.health_check.is_some() && !self.told.contains(HEALTHY) => {
+                change.probe = Some(addresses.clone());
+            }
             Event::Bound { at, addresses } => self.up(*at, addresses.clone(), &mut change),
             Event::BootTimeout { .. } => {
-                self.boot_timed_out = true;
-                if self.tell("boot_timeout") {
-                    change.lines = vec![say::boot_timeout(self.boot_seconds), say::KILLING.to_owned()];
-                }
+                let what = say::boot_timeout(self.terms.boot_seconds);
+                self.boot_timeout(what, &mut change);
             }
             Event::Stopping { at } => {
                 if !self.boot_timed_out && self.tell("stopping") {
-                    change.lines.push(say::STOPPING.to_owned());
+                    change.lines.push(say::stopping(self.terms.stop.signal));
                 }
                 if matches!(self.dyno.state, State::Starting { .. } | State::Up { .. }) {
                     self.stopping(*at);
@@ -249,7 +337,7 @@ impl Entry {
             }
             Event::StopTimeout { .. } => {
                 if self.tell("stop_timeout") {
-                    change.lines = vec![say::exit_timeout(limits.stop_seconds), say::KILLING.to_owned()];
+                    change.lines = vec![say::exit_timeout(self.terms.stop), say::KILLING.to_owned()];
                 }
             }
             Event::NotAttached { .. } => {
@@ -280,7 +368,7 @@ impl Entry {
                     change.lines.push(say::exited(exit.status()));
                 }
                 self.end(*at, *exit, on_purpose, limits);
-                change.changed = true;
+                (change.changed, change.timed) = (true, true);
                 change.ended = Some(*exit);
                 change.removed = !matches!(self.dyno.state, State::Crashed { .. });
                 // A formation's dyno that went on purpose was said to go when it was told to.
@@ -293,7 +381,32 @@ impl Entry {
         change
     }
 
-    fn up(&mut self, at: Micros, addresses: Vec<std::net::SocketAddr>, change: &mut Change) {
+    fn boot_timeout(&mut self, what: String, change: &mut Change) {
+        self.boot_timed_out = true;
+        if self.tell("boot_timeout") {
+            change.lines = vec![what, say::KILLING.to_owned()];
+        }
+    }
+
+    /// It has answered its health check, or failed to in its time; then it is to be killed.
+    pub(super) fn probed(&mut self, at: Micros, addresses: Vec<SocketAddr>, healthy: bool) -> Change {
+        let mut change = Change::default();
+        match &self.terms.health_check {
+            _ if !matches!(self.dyno.state, State::Starting { .. }) => {}
+            _ if healthy => {
+                self.tell(HEALTHY);
+                self.up(at, addresses, &mut change);
+            }
+            Some(check) => {
+                let what = say::unhealthy(&check.path, self.terms.boot_seconds);
+                self.boot_timeout(what, &mut change);
+            }
+            None => {}
+        }
+        change
+    }
+
+    fn up(&mut self, at: Micros, addresses: Vec<SocketAddr>, change: &mut Change) {
         self.up_at = Some(at);
         if !matches!(self.dyno.state, State::Starting { .. }) {
             return;
@@ -316,7 +429,7 @@ impl Entry {
             Kind::OneOff => State::Complete { since: at, exit },
             Kind::Formation if on_purpose => State::Down { since: at },
             Kind::Formation => {
-                let crashes = crashes_after(self.crashes, self.up_at.map(|up_at| at - up_at), limits);
+                let crashes = crashes_after(self.terms.crashes, self.up_at.map(|up_at| at - up_at), limits);
                 State::Crashed { since: at, retry_at: retry_at(at, crashes, limits), crashes }
             }
         };
@@ -329,6 +442,15 @@ impl Entry {
         let before = self.word();
         self.end(at, Exit::Code(1), false, limits);
         say::changed(before, self.dyno.state.word())
+    }
+}
+
+/// How a dyno is stopped, from its record.
+pub(crate) fn stop(record: &Record, usual: Stop) -> Stop {
+    let text = |key: &str| record.engine.get(key);
+    Stop {
+        signal: text(key::STOP_SIGNAL).and_then(|name| name.parse().ok()).unwrap_or(usual.signal),
+        grace: text(key::STOP_SECONDS).and_then(|text| text.parse().ok()).map_or(usual.grace, seconds),
     }
 }
 
@@ -357,7 +479,8 @@ mod tests {
             created_at: 0,
             state: State::Starting { since: 0 },
         };
-        Entry::new(dyno, kind, 0, 60, directory.to_owned())
+        let terms = Terms { boot_seconds: 60, ..Terms::one_off(&Limits::default()) };
+        Entry::new(dyno, kind, terms, directory.to_owned())
     }
 
     fn run(entry: &mut Entry, events: &[Event]) -> Vec<String> {
@@ -431,7 +554,8 @@ mod tests {
     fn found_again_it_is_as_it_was_and_says_nothing_twice() {
         let here = tempfile::tempdir().expect("a directory");
         let mut first = entry("worker.1", Kind::Formation, here.path());
-        first.crashes = 3;
+        first.terms.crashes = 3;
+        first.terms.stop.signal = dozen_domain::settings::Signal::Quit;
         let events = [Event::Started { at: 1, pid: 7 }, Event::Exited { at: 2 * SECOND, exit: Exit::Code(1) }];
         assert_eq!(run(&mut first, &events).len(), 3);
         let record = Record {
@@ -445,12 +569,13 @@ mod tests {
             logged: true,
             engine: first.record(Some(4)),
         };
-        let mut second = Entry::found(&record, here.path().to_owned()).expect("an entry");
+        let mut second = Entry::found(&record, here.path().to_owned(), &Limits::default()).expect("an entry");
+        assert_eq!(second.terms.stop, first.terms.stop);
         assert_eq!(run(&mut second, &events), Vec::<String>::new());
         assert_eq!(second.dyno, first.dyno);
         assert!(matches!(second.dyno.state, State::Crashed { crashes: 4, .. }));
         let build = Record { engine: BTreeMap::from([("kind".to_owned(), "build".to_owned())]), ..record };
-        assert!(Entry::found(&build, here.path().to_owned()).is_none());
+        assert!(Entry::found(&build, here.path().to_owned(), &Limits::default()).is_none());
     }
 
     #[test]

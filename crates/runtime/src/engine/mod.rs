@@ -9,13 +9,16 @@
 mod actor;
 mod adopt;
 mod begin;
+mod cycling;
 mod entry;
 mod environment;
+mod health;
 mod host;
 mod inside;
 mod launch;
 mod link;
 mod measure;
+mod meter;
 mod say;
 
 use std::{
@@ -27,7 +30,7 @@ use std::{
 
 use async_trait::async_trait;
 use dozen_api::engine::{
-    Attached, Connection, Dyno, Engine, Entered, Error, Event, Gate, Inside, OneOff, Selector, Wanted,
+    Attached, Connection, Dyno, Engine, Entered, Error, Event, Gate, Inside, Meter, OneOff, Selector, Wanted,
 };
 use dozen_domain::{
     dyno::Exit,
@@ -39,7 +42,7 @@ use tokio::{
 };
 
 use actor::{Actor, Message};
-pub(crate) use entry::{key, kind};
+pub(crate) use entry::{key, kind, stop};
 pub use host::{Error as HostError, Host, Options};
 pub(crate) use launch::{sandbox, start};
 pub(crate) use link::{Heard, Reading, into, keep};
@@ -59,6 +62,7 @@ pub struct Machine {
     events: broadcast::Sender<Event>,
     view: View,
     gate: Arc<OnceLock<Arc<dyn Gate>>>,
+    meter: Arc<OnceLock<Arc<dyn Meter>>>,
 }
 
 impl Machine {
@@ -66,13 +70,16 @@ impl Machine {
     pub fn new(host: Arc<Host>) -> Self {
         let (messages, receiver) = mpsc::channel(MESSAGES);
         let events = broadcast::channel(EVENTS).0;
-        let (view, gate) = (View::default(), Arc::new(OnceLock::new()));
+        let (view, gate, meter) = (View::default(), Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
         let metered = measure::Metered::default();
         let (seen, on) = (Arc::downgrade(&view), host.clone());
         tokio::spawn(measure::run(on, seen, metered.clone()));
-        let actor = Actor::new(host.clone(), messages.downgrade(), events.clone(), view.clone(), gate.clone(), metered);
+        let (items, queue) = mpsc::unbounded_channel();
+        tokio::spawn(meter::work(host.clone(), meter.clone(), queue));
+        let actor =
+            Actor::new(host.clone(), messages.downgrade(), events.clone(), view.clone(), gate.clone(), metered, items);
         tokio::spawn(actor.run(receiver));
-        Self { host, messages, events, view, gate }
+        Self { host, messages, events, view, gate, meter }
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Error> {
@@ -165,5 +172,9 @@ impl Engine for Machine {
 
     fn set_gate(&self, gate: Arc<dyn Gate>) {
         let _ = self.gate.set(gate);
+    }
+
+    fn set_meter(&self, meter: Arc<dyn Meter>) {
+        let _ = self.meter.set(meter);
     }
 }

@@ -1,7 +1,10 @@
 //! The platform's own lines about dynos, in the words that people search logs for.
 
 use dozen_api::engine::Dyno;
-use dozen_domain::codes::Code;
+use dozen_domain::{
+    codes::Code,
+    settings::{Signal, Stop},
+};
 
 use crate::cgroup::Memory;
 
@@ -19,17 +22,26 @@ pub(super) fn exited(status: i32) -> String {
 }
 
 pub(super) const RESTARTING: &str = "Restarting";
-pub(super) const STOPPING: &str = "Stopping all processes with SIGTERM";
+pub(super) const CYCLING: &str = "Cycling";
 pub(super) const KILLING: &str = "Stopping process with SIGKILL";
 pub(super) const HANGING_UP: &str = "Client connection closed. Sending SIGHUP to all processes";
 pub(super) const AWAITING: &str = "Awaiting client";
+
+pub(super) fn stopping(signal: Signal) -> String {
+    format!("Stopping all processes with {signal}")
+}
 
 pub(super) fn boot_timeout(seconds: u64) -> String {
     error(Code::R10, &format!("Web process failed to bind to $PORT within {seconds} seconds of launch"))
 }
 
-pub(super) fn exit_timeout(seconds: u64) -> String {
-    error(Code::R12, &format!("Process failed to exit within {seconds} seconds of SIGTERM"))
+pub(super) fn unhealthy(path: &str, seconds: u64) -> String {
+    error(Code::R10, &format!("Web process failed to answer {path} within {seconds} seconds of launch"))
+}
+
+pub(super) fn exit_timeout(stop: Stop) -> String {
+    let Stop { signal, grace } = stop;
+    error(Code::R12, &format!("Process failed to exit within {} seconds of {signal}", grace.as_secs()))
 }
 
 /// It holds more memory than its size grants, and goes on.
@@ -116,7 +128,11 @@ mod tests {
             boot_timeout(60),
             "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 60 seconds of launch"
         );
-        assert_eq!(exit_timeout(30), "Error R12 (Exit timeout) -> Process failed to exit within 30 seconds of SIGTERM");
+        let stop = Stop::usual(&dozen_domain::limits::Limits::default());
+        assert_eq!(
+            exit_timeout(stop),
+            "Error R12 (Exit timeout) -> Process failed to exit within 30 seconds of SIGTERM"
+        );
         let quota = 512 << 20;
         let over = over_quota(529 << 20, quota);
         assert_eq!(over, ["Process running mem=529MB(103.3%)", "Error R14 (Memory quota exceeded)"]);

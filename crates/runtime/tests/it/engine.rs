@@ -36,14 +36,17 @@ async fn a_web_dyno_comes_up_answers_at_its_address_and_goes() {
     stream.read_to_string(&mut text).expect("text");
     assert_eq!(text, "hello from inside\n");
     let (web, started) = (p.dyno("web.1"), format!("Starting process with command `{SERVE}`"));
-    assert_eq!(p.lines("web.1").await, [started.as_str(), "State changed from starting to up"]);
+    assert_eq!(
+        p.lines("web.1").await,
+        ["State changed from down to starting", started.as_str(), "State changed from starting to up"]
+    );
     // The same wanted state again touches nothing.
     p.engine.apply(p.wanted(1, &[("web", SERVE, 1), ("worker", SLEEP, 1)])).await.expect("applied");
     assert_eq!(p.dyno("web.1"), web);
     p.engine.apply(p.wanted(1, &[("web", SERVE, 0), ("worker", SLEEP, 1)])).await.expect("applied");
     p.settle(&["worker.1 up"]).await;
     assert_eq!(
-        p.lines("web.1").await[2..],
+        p.lines("web.1").await[3..],
         ["State changed from up to down", "Stopping all processes with SIGTERM", "Process exited with status 143",]
     );
     p.end().await;
@@ -107,7 +110,7 @@ async fn a_web_dyno_that_never_listens_is_r10() {
     p.engine.apply(wanted).await.expect("applied");
     p.settle(&["web.1 crashed"]).await;
     assert_eq!(
-        p.lines("web.1").await[1..5],
+        p.lines("web.1").await[2..6],
         [
             "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 1 seconds of launch",
             "Stopping process with SIGKILL",

@@ -17,6 +17,7 @@ mod hostile;
 mod inside;
 mod isolation;
 mod lifecycle;
+mod lives;
 mod network;
 mod output;
 mod platform;

@@ -21,6 +21,7 @@ use dozen_domain::{
     image::{BuildResult, Digest},
     limits::Limits,
     release::Version,
+    settings::Stop,
     size::Size,
 };
 use dozen_runtime::engine::{Host, Machine, Options};
@@ -59,11 +60,20 @@ impl Platform {
 
     /// Control is killed and comes back: a new engine on what is there.
     pub(crate) async fn restart_engine(&mut self) {
-        self.away(|| ()).await;
+        self.again(|| (), |_| ()).await;
     }
 
     /// Control is killed, something happens, and it comes back.
     pub(crate) async fn away(&mut self, meanwhile: impl FnOnce()) {
+        self.again(meanwhile, |_| ()).await;
+    }
+
+    /// Control is killed and comes back; the new engine is given something before it looks.
+    pub(crate) async fn restart_engine_with(&mut self, give: impl FnOnce(&Machine)) {
+        self.again(|| (), give).await;
+    }
+
+    async fn again(&mut self, meanwhile: impl FnOnce(), give: impl FnOnce(&Machine)) {
         let limits = Limits::default();
         let (sender, logs) = logs::Sender::memory();
         let host = Host::prepare(options(self.data.path(), limits, sender)).await.expect("the machine is ready");
@@ -72,6 +82,7 @@ impl Platform {
         meanwhile();
         self.logs = Arc::new(logs);
         self.said.lock().expect("no panic").clear();
+        give(&self.engine);
         self.engine.adopt().await.expect("adopted");
     }
 
@@ -90,11 +101,14 @@ impl Platform {
                     command: (*command).to_owned(),
                     quantity: *quantity,
                     size: Size::Basic,
+                    stop: Stop::usual(&Limits::default()),
                 })
                 .collect(),
             preboot: false,
             boot_timeout: LONG,
             runtime_metrics: false,
+            health_check: None,
+            cycle: true,
         }
     }
 

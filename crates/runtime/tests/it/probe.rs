@@ -71,6 +71,7 @@ fn attempt(what: &str, arguments: &[String]) -> io::Result<()> {
             "hoard" => hoard(),
             "call" => check(libc::syscall(number(0), 0, 0, 0, 0, 0, 0)),
             "forks" => forks(),
+            "health" => health(&arguments[0], number(1) as u16, number(2)),
             "listen" => listen(&arguments[0], number(1) as u16, number(2) == 1),
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
@@ -106,6 +107,18 @@ fn forks() -> io::Result<()> {
         }
     }
     Err(io::ErrorKind::Other.into())
+}
+
+/// Answers this many HTTP requests with 503 and all later ones with 204; never ends.
+fn health(address: &str, port: u16, sick: i64) -> io::Result<()> {
+    let listener = TcpListener::bind((address, port))?;
+    for n in 0_i64.. {
+        let (mut stream, _) = listener.accept()?;
+        let _ = io::Read::read(&mut stream, &mut [0; 1024]);
+        let status = if n < sick { "503 Service Unavailable" } else { "204 No Content" };
+        let _ = io::Write::write_all(&mut stream, format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
+    }
+    Ok(())
 }
 
 /// Listens on an address, IPv6 alone if so asked, says since when, greets whoever connects, and never ends.
