@@ -1,7 +1,8 @@
 //! The route table's stream from control to router, over `run/routes.sock`.
 //!
 //! Control listens; the router connects, gets one [`Message::Snapshot`] and then changes in order. The router answers
-//! each message with an [`Ack`] once requests see it, so that control may stop old dynos only after that. The router
+//! each message with an [`Ack`] once requests see it, and tells there which dynos that left the table still work on
+//! requests from before, so that control may stop old dynos only after that. The router
 //! keeps its last table in `run/routes.json` and starts from it when control is away.
 
 use std::net::SocketAddr;
@@ -153,9 +154,24 @@ pub enum Message {
     },
 }
 
-/// Router to control: requests that arrive from now on see this generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+impl Message {
+    /// Which app it is about; none when it is about all of them.
+    pub fn app(&self) -> Option<AppId> {
+        match self {
+            Self::Snapshot { .. } => None,
+            Self::Upsert { app, .. } => Some(app.id),
+            Self::Remove { app, .. } => Some(*app),
+        }
+    }
+}
+
+/// Router to control: requests that arrive from now on see this generation. Said again, with the same generation, when
+/// fewer dynos are busy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// The generation in force.
     pub generation: Generation,
+    /// Dynos that are out of the table and still have requests from before: being connected to, sent or answered.
+    #[serde(default)]
+    pub busy: Vec<DynoId>,
 }

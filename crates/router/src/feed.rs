@@ -1,7 +1,8 @@
 //! Keeps the route table up to date: from control over `run/routes.sock`, from `run/routes.json` while control is away.
 //!
-//! The connection is tried again for ever with short pauses. Each message is put into force and then acknowledged, so
-//! that control knows when no new request goes to a dyno that it wants to stop. The table is written to disk a moment
+//! The connection is tried again for ever with short pauses. Each message is put into force and then acknowledged, with
+//! the dynos that left the table and still have requests from before, so that control knows when nothing more comes to
+//! a dyno that it wants to stop. The table is written to disk a moment
 //! after changes have begun, whole and atomically; a file that cannot be read is told of and passed over.
 
 use std::{
@@ -9,26 +10,30 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use dozen_api::{
     frame,
-    routes::{Ack, Message},
+    routes::{Ack, Generation, Message},
     socket,
 };
+use dozen_domain::ids::DynoId;
 use tokio::{
-    sync::Notify,
+    io::AsyncWrite,
+    sync::{Notify, mpsc},
     time::{sleep, timeout},
 };
 
-use crate::table::Table;
+use crate::{table::Table, upstreams::Upstream};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a router that starts waits for control before it takes the table on disk.
 const CONTROL_FIRST: Duration = Duration::from_secs(1);
+/// How often is looked whether dynos that left the table still have requests.
+const SETTLE_LOOK: Duration = Duration::from_millis(2);
 /// How long changes are gathered before the table is written.
 const GATHER: Duration = Duration::from_millis(250);
 
@@ -89,14 +94,55 @@ pub(crate) async fn follow(table: Arc<Table>, path: PathBuf, changed: Arc<Notify
 }
 
 async fn listen(table: &Table, path: &Path, changed: &Notify, heard: &mut bool) -> io::Result<()> {
-    let mut stream = socket::connect(path).await?;
-    while let Some(message) = frame::read::<_, Message>(&mut stream).await? {
-        let generation = table.apply(message);
-        frame::write(&mut stream, &Ack { generation }).await?;
-        *heard = true;
-        changed.notify_one();
+    let (mut from, mut to) = socket::connect(path).await?.into_split();
+    let (applied, news) = mpsc::unbounded_channel();
+    let hear = async {
+        while let Some(message) = frame::read::<_, Message>(&mut from).await? {
+            let known = |app: Option<_>| app.map_or_else(|| table.upstreams(), |app| table.upstreams_of(app));
+            let app = message.app();
+            let before = known(app);
+            let generation = table.apply(message);
+            let after = known(app);
+            let left = before.iter().filter(|dyno| !after.iter().any(|other| Arc::ptr_eq(dyno, other)));
+            let left: Left = left.map(|dyno| (dyno.id, Arc::downgrade(dyno))).collect();
+            drop((before, after));
+            // Its receiver lives as long as this future.
+            let _ = applied.send((generation, left));
+            *heard = true;
+            changed.notify_one();
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = hear => ended,
+        ended = acknowledge(&mut to, news) => ended,
     }
-    Ok(())
+}
+
+/// Dynos that left the table. Whoever works on a request of one, or has only just chosen it, holds it.
+type Left = Vec<(DynoId, Weak<Upstream>)>;
+
+/// Acknowledges each generation, and again whenever fewer of the dynos that left the table are busy.
+async fn acknowledge(
+    to: &mut (impl AsyncWrite + Unpin),
+    mut news: mpsc::UnboundedReceiver<(Generation, Left)>,
+) -> io::Result<()> {
+    let (mut left, mut said) = (Left::new(), Ack::default());
+    loop {
+        let next = if left.is_empty() {
+            news.recv().await
+        } else {
+            timeout(SETTLE_LOOK, news.recv()).await.unwrap_or(Some((said.generation, Left::new())))
+        };
+        let Some((generation, more)) = next else { return Ok(()) };
+        left.extend(more);
+        left.retain(|(_, dyno)| dyno.strong_count() > 0);
+        let ack = Ack { generation, busy: left.iter().map(|(dyno, _)| *dyno).collect() };
+        if ack != said {
+            frame::write(to, &ack).await?;
+            said = ack;
+        }
+    }
 }
 
 /// Writes the table to disk after changes, for ever.

@@ -188,6 +188,12 @@ impl Table {
         Message::Snapshot { generation: known.generation, apps }
     }
 
+    /// An app's dynos.
+    pub(crate) fn upstreams_of(&self, app: AppId) -> Vec<Arc<Upstream>> {
+        let view = self.lock().apps.get(&app).map(|app| app.view());
+        view.map_or_else(Vec::new, |view| view.dynos.iter().map(|(dyno, _)| dyno.clone()).collect())
+    }
+
     /// All dynos, for the closing of idle connections.
     pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {
         let known = self.lock();

@@ -39,7 +39,7 @@ pub(super) async fn serve(feed: Arc<Feed>, listener: UnixListener) {
 
 async fn talk(feed: &Feed, router: u64, mut stream: UnixStream) -> std::io::Result<()> {
     // From here on a stop waits for this router, which is about to get the table.
-    feed.acknowledge(router, 0);
+    feed.acknowledge(router, Ack::default());
     let mut changes = feed.subscribe();
     let (mut from, mut to) = stream.split();
     let tell = async {
@@ -49,8 +49,8 @@ async fn talk(feed: &Feed, router: u64, mut stream: UnixStream) -> std::io::Resu
         Err(std::io::Error::other("it fell too far behind"))
     };
     let hear = async {
-        while let Some(Ack { generation }) = frame::read(&mut from).await? {
-            feed.acknowledge(router, generation);
+        while let Some(ack) = frame::read::<_, Ack>(&mut from).await? {
+            feed.acknowledge(router, ack);
         }
         Ok(())
     };

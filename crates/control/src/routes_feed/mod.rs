@@ -3,7 +3,8 @@
 //! An app's entry is put together from two halves: what the store says (names, mode, wanted web dynos) and what the
 //! engine says (its web dynos and their addresses). [`Feed::refresh`] looks at both, [`Feed::follow`] at the engine's
 //! alone. Every change gets a generation; [`Feed::published`] waits until all connected routers have acknowledged one.
-//! As the engine's [`Gate`] it holds a web dyno's stop back until requests go elsewhere. The table is not stored here:
+//! As the engine's [`Gate`] it holds a web dyno's stop back until requests go elsewhere and those that it was sent just
+//! before have ended, or have at least been taken up. The table is not stored here:
 //! a router keeps its own copy for when control is away.
 
 mod half;
@@ -19,9 +20,12 @@ use std::{
 use async_trait::async_trait;
 use dozen_api::{
     engine::{Dyno, Gate},
-    routes::{App, Generation, Message},
+    routes::{Ack, App, Generation, Message},
 };
-use dozen_domain::ids::AppId;
+use dozen_domain::{
+    ids::{AppId, DynoId},
+    limits::millis,
+};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use self::half::Half;
@@ -39,7 +43,7 @@ pub struct Feed {
     /// Held while an app's entry is worked out, so that entries are published in the order they were read.
     halves: tokio::sync::Mutex<HashMap<AppId, Half>>,
     table: Mutex<Table>,
-    acknowledged: watch::Sender<BTreeMap<u64, Generation>>,
+    acknowledged: watch::Sender<BTreeMap<u64, Ack>>,
 }
 
 #[derive(Default)]
@@ -87,7 +91,14 @@ impl Feed {
     pub async fn published(&self, generation: Generation) {
         let mut acknowledged = self.acknowledged.subscribe();
         // It fails only when the sender is gone, and the sender is ours.
-        let _ = acknowledged.wait_for(|routers| routers.values().all(|at| *at >= generation)).await;
+        let _ = acknowledged.wait_for(|routers| routers.values().all(|ack| ack.generation >= generation)).await;
+    }
+
+    /// Waits until no connected router has requests on this dyno that it was sent before it left the table.
+    async fn settled(&self, dyno: DynoId) {
+        let mut acknowledged = self.acknowledged.subscribe();
+        // It fails only when the sender is gone, and the sender is ours.
+        let _ = acknowledged.wait_for(|routers| !routers.values().any(|ack| ack.busy.contains(&dyno))).await;
     }
 
     /// Brings every app's entry up to date.
@@ -189,9 +200,9 @@ impl Feed {
         receiver
     }
 
-    fn acknowledge(&self, router: u64, generation: Generation) {
+    fn acknowledge(&self, router: u64, ack: Ack) {
         self.acknowledged.send_modify(|routers| {
-            routers.insert(router, generation);
+            routers.insert(router, ack);
         });
     }
 
@@ -217,6 +228,11 @@ impl Gate for Feed {
         };
         if tokio::time::timeout(PATIENCE, told).await.is_err() {
             tracing::warn!(dyno = %dyno.name, app = %dyno.app, "the router has not answered; the dyno stops all the same");
+            return;
         }
+        // A request that it was sent a moment ago may wait in its listen queue, which closes with the signal. What takes
+        // longer than this has been taken up, and is the dyno's to finish within its grace.
+        let settle = millis(self.context.limits().router_settle_ms);
+        let _ = tokio::time::timeout(settle, self.settled(dyno.id)).await;
     }
 }

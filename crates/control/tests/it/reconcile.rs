@@ -271,7 +271,7 @@ impl Router {
     }
 
     async fn acknowledge(&mut self, generation: u64) {
-        frame::write(&mut self.stream, &Ack { generation }).await.expect("an answer");
+        frame::write(&mut self.stream, &Ack { generation, busy: Vec::new() }).await.expect("an answer");
     }
 
     /// Acknowledges everything until an app's entry is as wanted.
@@ -388,7 +388,12 @@ async fn a_dyno_stops_only_once_the_router_has_taken_up_the_table() {
 
     let mut stop = std::pin::pin!(feed.before_stop(&dyno));
     assert!(futures_util::poll!(stop.as_mut()).is_pending(), "the router has not answered yet");
-    router.acknowledge(feed.generation().max(generation)).await;
+    let generation = feed.generation().max(generation);
+    let busy = Ack { generation, busy: vec![dyno.id] };
+    frame::write(&mut router.stream, &busy).await.expect("an answer");
+    feed.published(generation).await;
+    assert!(futures_util::poll!(stop.as_mut()).is_pending(), "the dyno has a request from before");
+    router.acknowledge(generation).await;
     tokio::time::timeout(std::time::Duration::from_secs(1), stop).await.expect("no wait once it has answered");
     serving.abort();
 }

@@ -53,15 +53,26 @@ impl Control {
     }
 
     /// Tells a change and waits until it is in force.
-    pub(crate) async fn tell(&mut self, message: Message) {
+    pub(crate) async fn tell(&mut self, message: Message) -> Ack {
         frame::write(&mut self.stream, &message).await.expect("the router listens");
-        let ack: Option<Ack> = soon("an ack", frame::read(&mut self.stream)).await.expect("the router answers");
-        assert_eq!(ack.map(|ack| ack.generation), Some(self.generation));
+        loop {
+            // Of a former generation it may say that a dyno is no longer busy.
+            let ack = self.hear().await;
+            if ack.generation == self.generation {
+                return ack;
+            }
+        }
     }
 
-    pub(crate) async fn upsert(&mut self, app: &App) {
+    /// The router's next answer.
+    pub(crate) async fn hear(&mut self) -> Ack {
+        let ack = soon("an ack", frame::read(&mut self.stream)).await.expect("the router answers");
+        ack.expect("the router goes on")
+    }
+
+    pub(crate) async fn upsert(&mut self, app: &App) -> Ack {
         self.generation += 1;
-        self.tell(Message::Upsert { generation: self.generation, app: Box::new(app.clone()) }).await;
+        self.tell(Message::Upsert { generation: self.generation, app: Box::new(app.clone()) }).await
     }
 
     pub(crate) async fn remove(&mut self, app: AppId) {

@@ -21,6 +21,37 @@ async fn routing_goes_on_while_control_is_dead_and_follows_the_next_one() {
 }
 
 #[tokio::test]
+async fn control_is_told_which_dynos_that_left_still_have_requests() {
+    let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
+    let answering = std::sync::Arc::new(tokio::sync::Notify::new());
+    let may = answering.clone();
+    let slow = web(move |mut stream| {
+        let (asked, may) = (asked.clone(), may.clone());
+        async move {
+            read_head(&mut stream).await;
+            let _ = asked.send(());
+            may.notified().await;
+            let _ = stream.write_all(ONE.as_bytes()).await;
+        }
+    })
+    .await;
+    let mut one = app("one", &[slow]);
+    let (router, mut control) = Router::start(Limits::default(), &[&one]).await;
+    let mut stream = router.send(&get(&one, "/")).await;
+    soon("the request", was_asked.recv()).await.expect("a request");
+    let old = one.dynos[0].id;
+    one.dynos[0] = app("one", &[saying(TWO).await]).dynos.remove(0);
+    let ack = control.upsert(&one).await;
+    assert_eq!(ack.busy, [old]);
+    // New requests go to the other one meanwhile.
+    assert_eq!(router.get(&one, "/").await.body, "two");
+    answering.notify_one();
+    assert_eq!(Answer::read(&mut stream).await.body, "one");
+    let again = control.hear().await;
+    assert_eq!((again.generation, again.busy), (ack.generation, Vec::new()));
+}
+
+#[tokio::test]
 async fn a_router_without_control_starts_from_the_table_on_disk() {
     let one = app("one", &[saying(ONE).await]);
     let (router, control) = Router::start(Limits::default(), &[&one]).await;
