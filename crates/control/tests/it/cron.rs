@@ -46,7 +46,7 @@ async fn runs(context: &Context, app: &App) -> Vec<CronRun> {
 }
 
 async fn drive_all(context: &Context) {
-    let runs = store::cron_jobs::under_way(&mut *context.store.read().await.expect("a connection")).await;
+    let runs = store::cron_jobs::under_way(&mut context.store.read().await.expect("a connection")).await;
     for run in runs.expect("runs") {
         cron::drive::drive(context, run.id).await.expect("a run driven to its end");
     }
@@ -290,7 +290,7 @@ async fn after_a_restart_of_the_machine_a_run_that_may_have_begun_is_not_begun_a
     let api = Api::new().await;
     let app = deployed(&api).await;
     job(&api, json!({})).await;
-    let job = store::cron_jobs::of_app(&mut *api.context.store.read().await.expect("a connection"), app.id).await;
+    let job = store::cron_jobs::of_app(&mut api.context.store.read().await.expect("a connection"), app.id).await;
     let job = job.expect("jobs").remove(0);
     let mut run = cron::written(&api.context, &job, Cause::Schedule, api.context.now()).expect("a run");
     run.boot = "another boot".to_owned();
