@@ -18,7 +18,7 @@ use dozen_cli::{
 use crate::{
     admin,
     config::{self, Config},
-    roles,
+    doctor, roles,
     server::{self, listeners},
 };
 
@@ -88,6 +88,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Stop { with_dynos } => admin::stop(&Config::from_env()?, with_dynos, &mut printer)?,
         Command::AccountsCreate { email } => admin::create_account(&Config::from_env()?, &email, &mut printer)?,
         Command::LedgerVerify => return Ok(admin::verify_ledger(&Config::from_env()?, &mut printer)?),
+        Command::Doctor => return Ok(doctor::run(&Config::from_env()?, &mut printer)?),
         Command::Env => {
             for (name, value) in place(&Config::from_env()?)?.variables()? {
                 printer.line(&format!("export {name}={}", quoted(&value)))?;

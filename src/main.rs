@@ -7,6 +7,7 @@ mod admin;
 mod commands;
 mod config;
 mod data_dir;
+mod doctor;
 mod roles;
 mod server;
 
