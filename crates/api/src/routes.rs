@@ -76,6 +76,25 @@ pub struct App {
     /// What is done to its requests before they reach a dyno.
     #[serde(default)]
     pub edge: Edge,
+    /// How its dynos are spoken to.
+    #[serde(default)]
+    pub dialogue: Dialogue,
+}
+
+/// How the router speaks to an app's dynos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dialogue {
+    /// Connections are kept for further requests.
+    pub keep_alive: bool,
+    /// HTTP/2 in clear text without asking, which gRPC needs.
+    pub http2: bool,
+}
+
+impl Default for Dialogue {
+    fn default() -> Self {
+        Self { keep_alive: true, http2: false }
+    }
 }
 
 /// What of an app concerns the router's outer side: TLS, redirects, and which dyno a browser gets.

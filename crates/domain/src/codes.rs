@@ -47,6 +47,7 @@ codes! {
     H28 "Client Connection Idle",
     H31 "Misdirected Request",
     H32 "TLS Certificate Mismatch",
+    H34 "All up dynos are quarantined",
     H80 "Maintenance mode",
     H81 "Blank app",
     H99 "Platform error",

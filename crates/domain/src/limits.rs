@@ -176,6 +176,8 @@ limits! {
     router_request_line_bytes = 8_192;
     /// Longest request header line.
     router_header_line_bytes = 8_192;
+    /// Longest request head, all lines together: what one client can make the router hold before it says a word.
+    router_head_bytes = 65_536;
     /// Most request headers.
     router_headers = 1_000;
     /// Longest response header line (H25).

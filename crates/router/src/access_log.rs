@@ -12,13 +12,14 @@ use dozen_domain::codes::Code;
 use crate::{
     error::{Severity, Verdict},
     exchange::Exchange,
+    wire::names::Name,
 };
 
 const FIXED: usize = 220; // names, code, description, request id and numbers of a line
 
 /// Writes the line of a request that ended well, or with `verdict`.
 pub(crate) fn line(exchange: &Exchange, verdict: Option<&Verdict>) -> String {
-    let path = exchange.target.as_ref().map_or("", |target| target.as_str());
+    let path = exchange.head.path();
     let mut line = String::with_capacity(FIXED + path.len() + exchange.host.len() + exchange.forwarded.len());
     let severity = verdict.map_or(Severity::Info, |verdict| verdict.severity);
     if let Some(sock) = verdict.and_then(|verdict| verdict.sock) {
@@ -30,18 +31,18 @@ pub(crate) fn line(exchange: &Exchange, verdict: Option<&Verdict>) -> String {
         if let Some(cause) = verdict.cause {
             push(&mut line, &[" cause=\"", cause, "\""]);
         }
-        if let (Code::H31, Some(agent)) = (code, &exchange.agent) {
+        if let (Code::H31, Some(agent)) = (code, exchange.head.first(Name::UserAgent)) {
             line.push_str(" agent=\"");
-            push_safe(&mut line, agent.as_bytes());
+            push_safe(&mut line, agent);
             line.push('"');
         }
     }
-    push(&mut line, &[" method=", exchange.method.as_str(), " path=\""]);
-    push_safe(&mut line, path.as_bytes());
-    push(&mut line, &["\" host=", &exchange.host, " request_id="]);
-    push_safe(&mut line, exchange.request_id.as_bytes());
-    line.push_str(" fwd=\"");
-    push_safe(&mut line, exchange.forwarded.as_bytes());
+    line.push_str(" method=");
+    push_safe(&mut line, exchange.head.method());
+    line.push_str(if exchange.head.lacks_slash() { " path=\"/" } else { " path=\"" });
+    push_safe(&mut line, path);
+    push(&mut line, &["\" host=", &exchange.host, " request_id=", &exchange.request_id, " fwd=\""]);
+    push_safe(&mut line, &exchange.forwarded);
     push(&mut line, &["\" dyno=", exchange.dyno.as_ref().map_or("", |dyno| &dyno.label), " connect="]);
     push_ms(&mut line, exchange.connect);
     line.push_str(" service=");

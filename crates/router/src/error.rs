@@ -240,7 +240,8 @@ impl Error {
                 };
                 Verdict { status: Some(status), page, cause: Some(cause), ..coded(Code::H26) }
             }
-            (Kind::NoTable | Kind::Quarantined | Kind::Internal, _) => plain,
+            (Kind::Quarantined, _) => coded(Code::H34),
+            (Kind::NoTable | Kind::Internal, _) => plain,
         }
     }
 }

@@ -9,20 +9,22 @@
 //! except that it passes one over for some seconds that has just refused a connection.
 
 mod access_log;
-mod body;
+mod alarm;
+mod downstream;
 mod edge;
 mod error;
 mod exchange;
 mod feed;
 mod headers;
+mod link;
 mod listen;
 mod pages;
 mod phases;
-mod socket;
+mod serve;
 mod table;
 pub mod tls;
-mod tunnel;
 mod upstreams;
+mod wire;
 
 use std::{
     future::Future,

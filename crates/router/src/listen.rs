@@ -1,40 +1,39 @@
-//! Accepts client connections and runs HTTP on them: HTTP/1, HTTP/2 by ALPN or by prior knowledge, TLS or plain.
+//! Accepts client connections and finds out what they speak: HTTP/1, HTTP/2 by ALPN or by prior knowledge, TLS or plain.
 //!
-//! What a connection may cost is bounded here: how many there are, how long a handshake, a head or an idle connection
-//! may take, how large a head is. The stop of the router begins here as well: listeners close, idle connections end,
-//! busy ones finish what they are at and are cut when the time is over.
+//! What a connection may cost is bounded here: how many there are, how long a handshake or an idle connection may take.
+//! The stop of the router begins here as well: listeners close, idle connections end, busy ones finish what they are
+//! at and are cut when the time is over.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use dozen_domain::limits::{Limits, millis};
-use http::Request;
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use dozen_domain::limits::millis;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Router, exchange::Client, phases, socket::Socket, tls};
+use crate::{
+    Router,
+    exchange::Client,
+    serve::{http1, http2},
+    tls,
+    wire::buffer::Buffer,
+};
 
 /// Pause after the system could not give a connection.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
-/// Streams that one HTTP/2 connection may have open.
-const STREAMS: u32 = 128;
-/// Bytes of heads that one HTTP/2 request may have.
-const HTTP2_HEADS: u32 = 64 << 10;
+/// How an HTTP/2 client begins that has not asked before.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Accepts connections until the router stops.
 pub(crate) async fn accept(router: Arc<Router>, listener: TcpListener, tls: Option<TlsAcceptor>) {
@@ -59,8 +58,9 @@ pub(crate) async fn accept(router: Arc<Router>, listener: TcpListener, tls: Opti
                 router.tasks.clone().spawn(async move {
                     let _open = open;
                     tokio::select! {
-                        () = router.cut.cancelled() => {}
+                        biased;
                         () = serve(&router, stream, peer, tls, excess) => {}
+                        () = router.cut.cancelled() => {}
                     }
                 });
             }
@@ -94,31 +94,52 @@ impl Drop for Open {
     }
 }
 
-async fn serve(router: &Arc<Router>, stream: TcpStream, peer: SocketAddr, acceptor: Option<TlsAcceptor>, excess: bool) {
+async fn serve(
+    router: &Arc<Router>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    excess: bool,
+) {
     // Small writes must not wait for acknowledgements; a failure costs speed alone.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
     let mut client = Client::new(peer.ip(), local.port(), acceptor.is_some(), excess);
     match acceptor {
         None => {
-            let Some(http2) = until_stop(router, speaks_http2(&stream, &router.limits)).await else { return };
-            run(router, stream, Arc::new(client), http2).await;
+            let client = Arc::new(client);
+            let mut first = Buffer::default();
+            let time = millis(router.limits.router_keep_alive_ms);
+            let begun = async { timeout(time, first_bytes(&mut stream, &mut first)).await.ok()?.ok() };
+            if until_stop(router, begun).await.is_none() {
+                return;
+            }
+            if first.bytes().starts_with(PREFACE) {
+                http2::run(router, Rewound { stream, first }, &client).await;
+            } else {
+                http1::run(router, stream, first, &client).await;
+            }
         }
         Some(acceptor) => {
             // Which certificate is shown is in the table. Past the wait, the request is told what is wrong.
-            let wait = timeout(millis(router.limits.router_table_wait_ms), router.table.ready());
-            if until_stop(router, async { Some(wait.await) }).await.is_none() {
-                return;
+            if !router.table.is_ready() {
+                let wait = timeout(millis(router.limits.router_table_wait_ms), router.table.ready());
+                if until_stop(router, async { Some(wait.await) }).await.is_none() {
+                    return;
+                }
             }
             let time = millis(router.limits.router_tls_handshake_ms);
             match until_stop(router, async { timeout(time, acceptor.accept(stream)).await.ok() }).await {
                 Some(Ok(stream)) => {
                     let session = stream.get_ref().1;
-                    let http2 = session.alpn_protocol() == Some(b"h2");
-                    // A certificate authority has seen what it came for.
-                    if session.alpn_protocol() != Some(tls::ACME) {
-                        client.server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
-                        run(router, stream, Arc::new(client), http2).await;
+                    let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
+                    client.server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
+                    let client = Arc::new(client);
+                    match protocol.as_deref() {
+                        // A certificate authority has seen what it came for.
+                        Some(tls::ACME) => {}
+                        Some(b"h2") => http2::run(router, stream, &client).await,
+                        _ => http1::run(router, stream, Buffer::default(), &client).await,
                     }
                 }
                 Some(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
@@ -130,97 +151,70 @@ async fn serve(router: &Arc<Router>, stream: TcpStream, peer: SocketAddr, accept
 
 async fn until_stop<T>(router: &Router, future: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::select! {
-        () = router.stop.cancelled() => None,
+        biased;
         done = future => done,
+        () = router.stop.cancelled() => None,
     }
 }
 
-/// Says whether a client's first bytes are HTTP/2's preface; none when nothing came in time.
-async fn speaks_http2(stream: &TcpStream, limits: &Limits) -> Option<bool> {
-    const PREFACE: &[u8] = b"PRI ";
-    let mut first = [0; PREFACE.len()];
-    let peeked = timeout(millis(limits.router_keep_alive_ms), stream.peek(&mut first)).await.ok()?.ok()?;
-    (peeked > 0).then_some(first[..peeked] == *PREFACE)
-}
-
-/// Runs the streams of an HTTP/2 connection so that the router's stop waits for them and can cut them.
-#[derive(Clone)]
-struct Tracked(Arc<Router>);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        let cut = self.0.cut.clone();
-        self.0.tasks.spawn(async move { cut.run_until_cancelled(future).await.map(drop) });
+/// Reads until it is clear whether the client begins as one of HTTP/2 does.
+async fn first_bytes(stream: &mut TcpStream, first: &mut Buffer) -> io::Result<()> {
+    loop {
+        if poll_fn(|context| first.poll_read(stream, context)).await? == 0 {
+            return if first.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
+        }
+        let bytes = first.bytes();
+        if bytes.len() >= PREFACE.len() || !PREFACE.starts_with(bytes) {
+            return Ok(());
+        }
     }
 }
 
-/// Waits until an HTTP/2 client has had no request open for `router_keep_alive_ms`, or the router stops.
-async fn until_idle(router: &Router, client: &Client) {
-    let mut before = 0;
-    let quiet = async {
-        loop {
-            sleep(millis(router.limits.router_keep_alive_ms)).await;
-            let begun = client.begun.load(Ordering::Relaxed);
-            if client.is_idle() && begun == before {
-                return;
-            }
-            before = begun;
+/// A stream of which some bytes have been read already.
+struct Rewound {
+    stream: TcpStream,
+    first: Buffer,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
-    };
-    tokio::select! {
-        () = router.stop.cancelled() => {}
-        () = quiet => {}
+        let count = self.first.bytes().len().min(buffer.remaining());
+        buffer.put_slice(&self.first.bytes()[..count]);
+        self.first.consume(count);
+        self.first.release();
+        Poll::Ready(Ok(()))
     }
 }
 
-async fn run<S>(router: &Arc<Router>, stream: S, client: Arc<Client>, http2: bool)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let limits = &router.limits;
-    let io = TokioIo::new(Socket::new(stream, client.clone(), millis(limits.router_idle_ms)));
-    let service = service_fn(|request: Request<Incoming>| {
-        let (router, client) = (router.clone(), client.clone());
-        async move { Ok::<_, std::convert::Infallible>(phases::handle(router, client, request).await) }
-    });
-    let ended = if http2 {
-        let connection = http2::Builder::new(Tracked(router.clone()))
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(HTTP2_HEADS)
-            .keep_alive_interval(millis(limits.router_keep_alive_ms))
-            .serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = until_idle(router, &client) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    } else {
-        let keep_alive = limits.router_keep_alive_ms;
-        let head = if client.excess { keep_alive.min(limits.router_tls_handshake_ms) } else { keep_alive };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(millis(head))
-            .max_headers(limits.router_headers as usize)
-            .serve_connection(io, service)
-            .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = router.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::trace!(%error, "a client's connection ended early");
+impl AsyncWrite for Rewound {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

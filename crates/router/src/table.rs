@@ -330,6 +330,7 @@ mod tests {
             error_page_url: None,
             maintenance_page_url: None,
             edge: routes::Edge::default(),
+            dialogue: Default::default(),
         }
     }
 

@@ -2,38 +2,58 @@
 //!
 //! An [`Upstream`] lives as long as the dyno, across updates of the table, and takes its kept connections with it when
 //! it goes: a dyno that later gets the same address starts with none. A connection is checked out for one request and
-//! checked in when the response has ended, never earlier.
+//! checked in when the response has ended, never earlier. A connection of HTTP/2 carries many requests at once and is
+//! shared by all of them.
 
 use std::{
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use dozen_api::routes;
 use dozen_domain::{
     ids::DynoId,
     limits::{Limits, millis},
 };
-use futures_util::FutureExt;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use h2::client::SendRequest;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
 
 use crate::{
-    body::Upload,
     error::{Error, Kind, Retry},
+    link::{Kept, Link},
+    wire::{buffer::Buffer, http1::Http1},
 };
+
+/// Bytes of a body that one request to a dyno over HTTP/2 may have on the way.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all requests of one connection together.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// How an app's dynos are spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1, over connections that are kept or not.
+    Http1 { keep: bool },
+    /// HTTP/2 in clear text, known beforehand.
+    Http2,
+}
+
+impl Protocol {
+    /// What the app's owner wants. Another protocol is agreed on over HTTP/1.1 alone.
+    pub(crate) fn of(app: &routes::App, upgrade: bool) -> Self {
+        let routes::Dialogue { keep_alive: keep, http2 } = app.dialogue;
+        if http2 && !upgrade { Self::Http2 } else { Self::Http1 { keep } }
+    }
+}
 
 /// A dyno as the router knows it.
 pub(crate) struct Upstream {
@@ -42,21 +62,14 @@ pub(crate) struct Upstream {
     pub(crate) label: Box<str>,
     pub(crate) addresses: Vec<SocketAddr>,
     idle: Mutex<Vec<Idle>>,
+    shared: Mutex<Option<SendRequest<Bytes>>>,
     born: Instant,
     quarantined_until_ms: AtomicU64, // since `born`
 }
 
 struct Idle {
-    connection: Connection,
+    wire: Box<Http1<TcpStream>>,
     since: Instant,
-}
-
-/// A connection to a dyno that carries one request at a time.
-pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<Upload>,
-    pub(crate) meter: Arc<Meter>,
-    /// It has carried a request before.
-    pub(crate) kept: bool,
 }
 
 impl Upstream {
@@ -66,6 +79,7 @@ impl Upstream {
             label: dyno.name.to_string().into(),
             addresses: dyno.addresses.clone(),
             idle: Mutex::default(),
+            shared: Mutex::default(),
             born: Instant::now(),
             quarantined_until_ms: AtomicU64::new(0),
         }
@@ -84,53 +98,61 @@ impl Upstream {
         self.quarantined_until_ms.store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Takes the connection that was kept last, if it is still open and was idle for less than `fresh`.
-    pub(crate) fn checkout(&self, fresh: Duration) -> Option<Connection> {
-        let now = Instant::now();
-        let mut idle = self.idle();
-        let mut busy = Vec::new();
-        let found = loop {
-            match idle.pop() {
-                Some(last) if now.duration_since(last.since) >= fresh => {
-                    idle.push(last); // all others are older
-                    break None;
+    /// Takes the connection that was kept last, if it is still open and was idle for less than `fresh`; the shared
+    /// one, where the protocol has such.
+    pub(crate) async fn checkout(&self, protocol: Protocol, fresh: Duration) -> Option<Link> {
+        match protocol {
+            Protocol::Http1 { keep: false } => None,
+            Protocol::Http1 { keep: true } => {
+                let now = Instant::now();
+                loop {
+                    let mut last = {
+                        let mut idle = self.idle();
+                        // All others are older.
+                        idle.pop_if(|last| now.duration_since(last.since) < fresh)?
+                    };
+                    if !last.wire.is_stale() {
+                        return Some(Link::Http1(Kept { wire: last.wire, kept: true, last: false }));
+                    }
                 }
-                Some(mut last) => match last.connection.sender.ready().now_or_never() {
-                    Some(Ok(())) => break Some(last.connection),
-                    Some(Err(_closed)) => {}
-                    // Its task has not noticed the end of the last response yet.
-                    None => busy.push(last),
-                },
-                None => break None,
             }
-        };
-        idle.extend(busy.into_iter().rev());
-        found
+            Protocol::Http2 => {
+                let sender = self.shared().clone()?;
+                match sender.ready().await {
+                    Ok(sender) => Some(Link::multiplexed(sender)),
+                    Err(_closed) => {
+                        *self.shared() = None;
+                        None
+                    }
+                }
+            }
+        }
     }
 
-    /// Keeps a connection for the next request.
-    pub(crate) fn checkin(&self, mut connection: Connection, limits: &Limits) {
-        if connection.sender.is_closed() {
+    /// Keeps a connection for the next request, if it can carry another.
+    pub(crate) fn checkin(&self, link: Link, limits: &Limits) {
+        let Link::Http1(Kept { mut wire, last: false, .. }) = link else { return };
+        if !wire.is_read() || wire.is_stale() {
             return;
         }
-        connection.kept = true;
+        wire.rest();
         let mut idle = self.idle();
         if (idle.len() as u64) < limits.router_upstream_idle_connections {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { wire, since: Instant::now() });
         }
     }
 
     /// Closes connections that were idle for `length` and those that the dyno has closed.
     pub(crate) fn reap(&self, length: Duration) {
         let now = Instant::now();
-        self.idle().retain(|idle| now.duration_since(idle.since) < length && !idle.connection.sender.is_closed());
+        self.idle().retain_mut(|idle| now.duration_since(idle.since) < length && !idle.wire.is_stale());
     }
 
     /// Opens a connection to the first address that takes it.
     ///
     /// # Errors
     /// When all refuse, none answers in time, or this machine has run out of something.
-    pub(crate) async fn connect(&self, limits: &Limits, budget: Instant) -> Result<Connection, Error> {
+    pub(crate) async fn connect(&self, protocol: Protocol, limits: &Limits, budget: Instant) -> Result<Link, Error> {
         let deadline = budget.min(Instant::now() + millis(limits.router_connect_ms));
         let refused = Error::dyno(Kind::Refused).retry(Retry::OtherDyno);
         let mut failure = refused;
@@ -151,13 +173,49 @@ impl Upstream {
                     break;
                 }
             };
-            return handshake(stream, limits).await;
+            return self.open(stream, protocol, deadline).await;
         }
         Err(failure)
     }
 
+    async fn open(&self, stream: TcpStream, protocol: Protocol, deadline: Instant) -> Result<Link, Error> {
+        // Small writes must not wait for acknowledgements; a failure costs speed alone.
+        let _ = stream.set_nodelay(true);
+        match protocol {
+            Protocol::Http1 { keep } => {
+                let wire = Box::new(Http1::new(stream, Buffer::default()));
+                Ok(Link::Http1(Kept { wire, kept: false, last: !keep }))
+            }
+            Protocol::Http2 => {
+                let handshake = h2::client::Builder::new()
+                    .initial_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .enable_push(false)
+                    .handshake(stream);
+                let closed = Error::dyno(Kind::ClosedEarly);
+                let (sender, connection) = timeout_at(deadline, handshake)
+                    .await
+                    .map_err(|_elapsed| Error::dyno(Kind::ConnectTimeout).retry(Retry::OtherDyno))?
+                    .map_err(|_closed| closed)?;
+                tokio::spawn(async move {
+                    // What went wrong is told to the requests that the connection carried.
+                    if let Err(error) = connection.await {
+                        tracing::trace!(%error, "a connection to a dyno ended");
+                    }
+                });
+                let sender = sender.ready().await.map_err(|_closed| closed)?;
+                *self.shared() = Some(sender.clone());
+                Ok(Link::multiplexed(sender))
+            }
+        }
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Option<SendRequest<Bytes>>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,125 +226,4 @@ fn is_ours(error: &io::Error) -> bool {
     const EMFILE: i32 = 24;
     matches!(error.kind(), AddrNotAvailable | OutOfMemory | PermissionDenied)
         || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
-}
-
-async fn handshake(stream: TcpStream, limits: &Limits) -> Result<Connection, Error> {
-    // Small writes must not wait for acknowledgements; a failure costs speed alone.
-    let _ = stream.set_nodelay(true);
-    let meter = Arc::new(Meter::default());
-    let io = TokioIo::new(Metered { stream, meter: meter.clone() });
-    // A head must fit the read buffer, which thus is the limit of a header line; bodies pass through in pieces.
-    let buffer = (limits.router_response_header_bytes as usize + 8_192).max(8_192);
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(buffer).max_headers(limits.router_headers as usize);
-    let (sender, connection) = builder.handshake(io).await.map_err(|_closed| Error::dyno(Kind::ClosedEarly))?;
-    tokio::spawn(async move {
-        // What went wrong is told to the request that the connection carried.
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::trace!(%error, "a connection to a dyno ended");
-        }
-    });
-    Ok(Connection { sender, meter, kept: false })
-}
-
-/// What came from the dyno since the current request was sent.
-#[derive(Default)]
-pub(crate) struct Meter {
-    bytes: AtomicU64,
-    separator: AtomicU8,
-}
-
-/// Index of the byte after `HTTP/1.1 200`.
-const SEPARATOR: u64 = 12;
-
-impl Meter {
-    /// Starts over for the next request.
-    pub(crate) fn reset(&self) {
-        self.separator.store(0, Ordering::Relaxed);
-        self.bytes.store(0, Ordering::Release);
-    }
-
-    /// Bytes that came.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Acquire)
-    }
-
-    /// Says whether the status code was followed by the space that comes before the reason phrase.
-    pub(crate) fn has_reason(&self) -> bool {
-        self.separator.load(Ordering::Relaxed) == b' '
-    }
-
-    fn add(&self, read: &[u8]) {
-        let before = self.bytes.load(Ordering::Relaxed);
-        if let Some(byte) = SEPARATOR.checked_sub(before).and_then(|index| read.get(index as usize)) {
-            self.separator.store(*byte, Ordering::Relaxed);
-        }
-        self.bytes.store(before + read.len() as u64, Ordering::Release);
-    }
-}
-
-/// A dyno's socket that counts what is read from it.
-struct Metered {
-    stream: TcpStream,
-    meter: Arc<Meter>,
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some(read) = buffer.filled().get(before..).filter(|read| !read.is_empty()) {
-            self.meter.add(read);
-        }
-        result
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_meter_finds_the_separator_however_the_bytes_arrive() {
-        for (pieces, expected) in [
-            (vec!["HTTP/1.1 200 OK\r\n"], true),
-            (vec!["HTTP/1.1 20", "0", " \r\n"], true),
-            (vec!["HTTP/1.1 200\r\n"], false),
-            (vec!["HTTP/1.1 200", "\r\n\r\n"], false),
-        ] {
-            let meter = Meter::default();
-            pieces.iter().for_each(|piece| meter.add(piece.as_bytes()));
-            assert_eq!(meter.has_reason(), expected, "{pieces:?}");
-        }
-    }
 }

@@ -44,6 +44,10 @@ pub const PREBOOT: &str = "preboot";
 pub const RUNTIME_METRICS: &str = "log-runtime-metrics";
 /// Dynos do not cycle; Heroku's name for it on Fir.
 pub const NO_CYCLING: &str = "fir-bypass-daily-dyno-restarts";
+/// Every request to a web dyno has a connection of its own.
+pub const NO_KEEP_ALIVE_TO_DYNOS: &str = "http-disable-keepalive-to-dyno";
+/// Web dynos are spoken to in HTTP/2. Heroku has no such feature.
+pub const HTTP2_TO_DYNOS: &str = "http2-to-dyno";
 
 /// Features of apps.
 pub const APP: &[Definition] = &[
@@ -58,9 +62,9 @@ pub const APP: &[Definition] = &[
     },
     Definition {
         id: id(2),
-        name: "http-disable-keepalive-to-dyno",
+        name: NO_KEEP_ALIVE_TO_DYNOS,
         display_name: "No keep-alive to dynos",
-        description: "Opens a new connection to the web dyno for every request. Recorded only: the router does not do it yet.",
+        description: "Opens a new connection to the web dyno for every request.",
         general: true,
         default: false,
         fixed: false,
@@ -109,6 +113,15 @@ pub const APP: &[Definition] = &[
         general: false,
         default: true,
         fixed: true,
+    },
+    Definition {
+        id: id(8),
+        name: HTTP2_TO_DYNOS,
+        display_name: "HTTP/2 to dynos",
+        description: "Speaks HTTP/2 in clear text with web dynos from the first byte, as gRPC needs it.",
+        general: true,
+        default: false,
+        fixed: false,
     },
     Definition {
         id: id(6),

@@ -2,7 +2,7 @@
 
 use dozen_api::{
     engine::Dyno,
-    routes::{self, App, Certificate, DynoState, Edge, Mode},
+    routes::{self, App, Certificate, Dialogue, DynoState, Edge, Mode},
 };
 use dozen_domain::{dyno::State, ids::AppId, name::AppName};
 
@@ -24,6 +24,7 @@ pub(super) struct Half {
     error_page_url: Option<String>,
     maintenance_page_url: Option<String>,
     edge: Edge,
+    dialogue: Dialogue,
 }
 
 /// Reads an app's half; `None` when there is no such app.
@@ -49,6 +50,8 @@ pub(super) async fn read(context: &Context, id: AppId) -> ops::Result<Option<Hal
     };
     let page = |name: &str| config.get(name).map(|url| url.expose().to_owned()).filter(|url| !url.is_empty());
     let edge = edge(context, &mut db, id, &domains).await?;
+    let switches = store::features::of_app(&mut db, id).await?;
+    let is_on = |name: &str| switches.iter().any(|switch| switch.name == name && switch.enabled);
     let formation = store::formation::of_app(&mut db, id).await?;
     let web = formation.iter().find(|formation| formation.process_type.is_web());
     Ok(Some(Half {
@@ -60,6 +63,10 @@ pub(super) async fn read(context: &Context, id: AppId) -> ops::Result<Option<Hal
         error_page_url: page("ERROR_PAGE_URL"),
         maintenance_page_url: page("MAINTENANCE_PAGE_URL"),
         edge,
+        dialogue: Dialogue {
+            keep_alive: !is_on(ops::features::NO_KEEP_ALIVE_TO_DYNOS),
+            http2: is_on(ops::features::HTTP2_TO_DYNOS),
+        },
     }))
 }
 
@@ -98,6 +105,7 @@ impl Half {
             error_page_url: self.error_page_url.clone(),
             maintenance_page_url: self.maintenance_page_url.clone(),
             edge: self.edge.clone(),
+            dialogue: self.dialogue,
         }
     }
 }

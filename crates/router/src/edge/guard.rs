@@ -7,20 +7,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header::USER_AGENT};
-
 use crate::{
     error::{Error, Kind},
     exchange::Exchange,
     table::App,
 };
-
-/// Keeps what the client calls itself, for the line of a request that may turn out to be misdirected.
-pub(crate) fn note(exchange: &mut Exchange, headers: &HeaderMap) {
-    if exchange.client.server_name.as_ref().is_some_and(|name| *name != exchange.host) {
-        exchange.agent = headers.get(USER_AGENT).cloned();
-    }
-}
 
 /// Says whether the exchange's host may be asked for on its connection.
 ///

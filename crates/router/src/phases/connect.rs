@@ -6,8 +6,9 @@ use tokio::time::Instant;
 use crate::{
     error::{Error, Retry},
     exchange::Exchange,
+    link::Link,
     phases::{checkout::Attempts, forward::Outgoing},
-    upstreams::{Connection, Upstream},
+    upstreams::{Protocol, Upstream},
 };
 
 /// Takes a kept connection or opens one; a dyno that does not take it is put into quarantine.
@@ -17,20 +18,21 @@ use crate::{
 pub(crate) async fn run(
     exchange: &mut Exchange,
     dyno: &Upstream,
+    protocol: Protocol,
     outgoing: &Outgoing,
     attempts: &Attempts,
-) -> Result<Connection, Error> {
+) -> Result<Link, Error> {
     let limits = &exchange.router.limits;
     let started = Instant::now();
     if !attempts.fresh {
         let keep = millis(limits.router_upstream_keep_alive_ms);
         let fresh = if outgoing.is_repeatable() { keep } else { keep.min(millis(limits.router_upstream_fresh_ms)) };
-        if let Some(connection) = dyno.checkout(fresh) {
+        if let Some(link) = dyno.checkout(protocol, fresh).await {
             exchange.connect = Some(started.elapsed());
-            return Ok(connection);
+            return Ok(link);
         }
     }
-    let connected = dyno.connect(limits, attempts.deadline).await;
+    let connected = dyno.connect(protocol, limits, attempts.deadline).await;
     exchange.connect = Some(started.elapsed());
     if let Err(error) = &connected
         && error.retry == Retry::OtherDyno

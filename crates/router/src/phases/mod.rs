@@ -19,56 +19,110 @@ pub(crate) mod forward;
 pub(crate) mod lookup;
 pub(crate) mod respond;
 
-use std::sync::Arc;
-
-use http::{Request, Response};
-use hyper::body::Incoming;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use crate::{
     Router,
-    body::Reply,
+    alarm::Alarm,
+    downstream::Downstream,
     edge,
-    error::{Error, Retry},
+    error::{Error, Flaw, Kind, Retry},
     exchange::{Client, Exchange},
+    link::Link,
+    upstreams::Protocol,
+    wire::head::Head,
 };
 
 use self::{checkout::Attempts, forward::Outgoing};
 
-/// Answers one request.
-pub(crate) async fn handle(router: Arc<Router>, client: Arc<Client>, request: Request<Incoming>) -> Response<Reply> {
-    let (mut exchange, accepted) = accept::run(router, client, &request);
-    if let Some(answer) = edge::answers::challenge(&mut exchange) {
-        return answer;
-    }
-    match serve(&mut exchange, accepted, request).await {
-        Ok(answer) => respond::answer(exchange, answer),
-        Err(error) => respond::failure(exchange, error),
+/// What a connection keeps for its requests.
+#[derive(Default)]
+pub(crate) struct Workspace {
+    pub(crate) request: Head,
+    response: Head,
+    pub(crate) alarm: Alarm,
+}
+
+impl Workspace {
+    /// Gives back the memory that a waiting connection does not need.
+    pub(crate) fn rest(&mut self) {
+        self.request.clear();
+        self.response.clear();
     }
 }
 
-async fn serve(
+/// Answers one request, whose head is in the workspace.
+pub(crate) async fn handle<D: Downstream>(
+    router: &Arc<Router>,
+    peer: &Arc<Client>,
+    client: &mut D,
+    work: &mut Workspace,
+    judged: Result<(), Flaw>,
+) {
+    let head = std::mem::take(&mut work.request);
+    let (mut exchange, accepted) = accept::run(router.clone(), peer.clone(), head, judged);
+    if let Some(answer) = edge::answers::challenge(&mut exchange) {
+        respond::own(&mut exchange, client, &answer).await;
+    } else if let Err(error) = serve(&mut exchange, client, work, accepted).await {
+        respond::failure(&mut exchange, client, error).await;
+    }
+    work.request = std::mem::take(&mut exchange.head);
+}
+
+async fn serve<D: Downstream>(
     exchange: &mut Exchange,
+    client: &mut D,
+    work: &mut Workspace,
     accepted: Result<(), Error>,
-    request: Request<Incoming>,
-) -> Result<forward::Answer, Error> {
-    let app = lookup::run(exchange, accepted).await?;
+) -> Result<(), Error> {
+    let app = watched(client, lookup::run(exchange, accepted)).await?;
     let mut attempts = Attempts::new(exchange);
-    let mut outgoing = Outgoing::new(exchange, request);
+    let mut outgoing = Outgoing::new(exchange);
+    let view = app.view();
+    let protocol = Protocol::of(&view.app, outgoing.upgrade);
+    drop(view);
     loop {
-        let dyno = checkout::run(&app, &mut attempts).await?;
-        exchange.dyno = Some(dyno.clone());
-        let error = match connect::run(exchange, &dyno, &outgoing, &attempts).await {
-            Ok(connection) => match forward::run(exchange, connection, &mut outgoing).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        match error.retry {
-            Retry::Never => return Err(error),
-            Retry::OtherDyno => attempts.failed(&dyno, error)?,
-            Retry::FreshConnection => attempts.fresh = true,
+        let link = watched(client, reach(exchange, &app, &mut attempts, &outgoing, protocol)).await?;
+        match forward::run(exchange, client, link, &mut outgoing, &mut work.response, &mut work.alarm).await {
+            Ok(link) => {
+                return respond::answer(exchange, client, link, outgoing, &work.response, &mut work.alarm).await;
+            }
+            Err(error) if error.retry == Retry::FreshConnection => attempts.fresh = true,
+            Err(error) => return Err(error),
         }
         exchange.dispatched = None;
     }
+}
+
+/// Gets a connection to one of the app's dynos.
+async fn reach(
+    exchange: &mut Exchange,
+    app: &crate::table::App,
+    attempts: &mut Attempts,
+    outgoing: &Outgoing,
+    protocol: Protocol,
+) -> Result<Link, Error> {
+    loop {
+        let dyno = checkout::run(app, attempts).await?;
+        exchange.dyno = Some(dyno.clone());
+        match connect::run(exchange, &dyno, protocol, outgoing, attempts).await {
+            Err(error) if error.retry == Retry::OtherDyno => attempts.failed(&dyno, error)?,
+            reached => return reached,
+        }
+    }
+}
+
+/// Does something for a client for as long as it is there.
+async fn watched<D: Downstream, T>(client: &mut D, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut work = pin!(work);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Pending if client.poll_gone(context).is_ready() => Poll::Ready(Err(Error::client(Kind::Closed))),
+        polled => polled,
+    })
+    .await
 }

@@ -91,7 +91,10 @@ async fn a_refused_connection_is_h21_and_then_the_dyno_is_passed_over() {
     );
     // Still in quarantine, and nothing else to try.
     router.get(&app, "/").await;
-    assert_line(&router.lines.next().await, &["code=H99", "dyno= connect= service= status=503"]);
+    assert_line(
+        &router.lines.next().await,
+        &["code=H34 desc=\"All up dynos are quarantined\"", "dyno= connect= service= status=503"],
+    );
     app.dynos.push(dyno(2, &[up]));
     control.upsert(&app).await;
     for _ in 0..20 {
@@ -115,7 +118,7 @@ async fn the_number_of_attempts_is_limited() {
     let app = app("none", &(0..5).map(|_| nobody()).collect::<Vec<_>>());
     let limits = Limits { router_connect_attempts: 2, router_quarantine_ms: 60_000, ..short() };
     let (mut router, _control) = Router::start(limits, &[&app]).await;
-    for expected in ["code=H21", "code=H21", "code=H21", "code=H99"] {
+    for expected in ["code=H21", "code=H21", "code=H21", "code=H34"] {
         router.get(&app, "/").await;
         assert_line(&router.lines.next().await, &[expected]);
     }

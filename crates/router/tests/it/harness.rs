@@ -347,6 +347,7 @@ pub(crate) fn app(name: &str, dynos: &[SocketAddr]) -> App {
         error_page_url: None,
         maintenance_page_url: None,
         edge: Edge::default(),
+        dialogue: Default::default(),
     }
 }
 

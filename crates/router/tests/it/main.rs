@@ -4,6 +4,7 @@ mod harness;
 
 mod bad_requests;
 mod bodies;
+mod cases;
 mod clients;
 mod connections;
 mod dynos;
