@@ -106,8 +106,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         }
         Command::Client(command) => {
             let place = place(&Config::from_env()?)?;
-            roles::block_on(dozen_cli::run(command, place, &mut printer))
+            let status = roles::block_on(dozen_cli::run(command, place, &mut printer))
                 .map_err(|source| Error::Io { operation: "start the event loop", source })??;
+            return Ok(ExitCode::from(status));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -52,7 +52,9 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable {
         name: "DOZEN_SSH_LISTEN",
         default: "`127.0.0.2:80`",
-        doc: "SSH for `ps:exec` and its family. Accepted, but this version does not serve them yet.",
+        doc: "SSH for `ps:exec` and its family; the official client insists on port 80. When this is not set and the \
+              default cannot be had (another platform has it, or ports below 1024 need root), there is no SSH and the \
+              log says so.",
     },
     Variable {
         name: "DOZEN_APPS_DOMAIN",
@@ -174,6 +176,9 @@ pub(crate) struct Listen {
     pub(crate) router: SocketAddr,
     /// `DOZEN_ROUTER_TLS_LISTEN`
     pub(crate) router_tls: SocketAddr,
+    /// `DOZEN_SSH_LISTEN`; none when the default could not be had.
+    #[serde(default)]
+    pub(crate) ssh: Option<SocketAddr>,
 }
 
 /// The whole configuration.
@@ -185,6 +190,8 @@ pub(crate) struct Config {
     pub(crate) database_url: String,
     /// Addresses as configured; port 0 is filled in by the parent.
     pub(crate) listen: Listen,
+    /// Whether `DOZEN_SSH_LISTEN` was given, so that it must be had.
+    pub(crate) ssh_given: bool,
     /// `DOZEN_APPS_DOMAIN`
     pub(crate) apps_domain: String,
     /// `DOZEN_ADMIN_EMAIL`
@@ -284,8 +291,8 @@ impl Config {
             tls: address("DOZEN_TLS_LISTEN", "127.0.0.1:5443")?,
             router: address("DOZEN_ROUTER_LISTEN", "127.0.0.1:8080")?,
             router_tls: address("DOZEN_ROUTER_TLS_LISTEN", "127.0.0.1:8443")?,
+            ssh: Some(address("DOZEN_SSH_LISTEN", "127.0.0.2:80")?),
         };
-        address("DOZEN_SSH_LISTEN", "127.0.0.2:80")?;
         let list = |name: &'static str| {
             let items = text(name).unwrap_or_default().split(',').map(str::trim);
             items.filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>()
@@ -309,6 +316,7 @@ impl Config {
             data_dir,
             database_url,
             listen,
+            ssh_given: text("DOZEN_SSH_LISTEN").is_some(),
             apps_domain,
             admin_email: text("DOZEN_ADMIN_EMAIL").map(str::to_owned),
             api_key: text("DOZEN_API_KEY").map(Secret::new),

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Some("shim") => roles::shim(arguments.next()),
         Some("builder") => roles::builder(arguments.next()),
         Some("git-hook") => roles::git_hook(),
+        Some("sftp-server") => roles::sftp_server(),
         Some("static-server") => roles::static_server(arguments.collect()),
         Some("role") => roles::run(&arguments.collect::<Vec<OsString>>()),
         _ => commands::run(),

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 pub(crate) use wiring::{
-    builder, control_groups, git_hook, missing_protections, protections, shim, static_server, tear_down,
+    builder, control_groups, git_hook, missing_protections, protections, sftp_server, shim, static_server, tear_down,
 };
 
 use crate::{
@@ -121,6 +121,14 @@ impl Inherited {
         let (lifeline, ready) = (named("lifeline")?, named("ready")?);
         let listeners = fds.into_iter().map(|(name, fd)| (name, TcpListener::from(fd))).collect();
         Some(Self { lifeline, ready, listeners })
+    }
+
+    /// As [`Inherited::listener`], if the parent has it.
+    fn optional(&mut self, name: &str) -> Result<Option<TcpListener>, Error> {
+        match self.listeners.iter().any(|(given, _)| given == name) {
+            true => self.listener(name).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn listener(&mut self, name: &str) -> Result<TcpListener, Error> {

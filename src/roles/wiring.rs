@@ -83,6 +83,7 @@ pub(super) async fn control(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RoleError> {
     let (api_listener, tls_listener) = (inherited.listener("api")?, inherited.listener("tls")?);
+    let ssh_listener = inherited.optional("ssh")?;
     let listen = listeners::recorded(config);
     announce(inherited.ready, move || answers(listen.api, "/account"));
     let tls_host = format!("{}:{}", environment::host(listen.tls.ip()), listen.tls.port());
@@ -93,6 +94,7 @@ pub(super) async fn control(
         database_url: Some(config.database_url.clone()),
         api_listener,
         tls_listener,
+        ssh_listener,
         limits: config.limits.clone(),
         apps_domain: config.apps_domain.clone(),
         router_port: listen.router.port(),
@@ -247,6 +249,11 @@ pub(crate) fn builder(phase: Option<OsString>) -> ExitCode {
 /// `dozen git-hook`
 pub(crate) fn git_hook() -> ExitCode {
     exit_code(dozen_control::hook::main())
+}
+
+/// `dozen sftp-server`
+pub(crate) fn sftp_server() -> ExitCode {
+    exit_code(dozen_runtime::sftp::main())
 }
 
 /// `dozen static-server ARGS`

@@ -32,19 +32,29 @@ pub(crate) struct Listeners {
     pub(crate) router: TcpListener,
     /// `DOZEN_ROUTER_TLS_LISTEN`
     pub(crate) router_tls: TcpListener,
+    /// `DOZEN_SSH_LISTEN`
+    pub(crate) ssh: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Binds them all.
+    /// Binds them all; `ssh_given`: that for SSH was asked for and is not just the default.
     ///
     /// # Errors
     /// For the first that cannot be bound, with the variable that moves it elsewhere.
-    pub(crate) fn bind(listen: &Listen) -> Result<Self, Error> {
+    pub(crate) fn bind(listen: &Listen, ssh_given: bool) -> Result<Self, Error> {
+        let ssh = match listen.ssh.map(|address| bind("DOZEN_SSH_LISTEN", address)).transpose() {
+            Err(error) if !ssh_given => {
+                tracing::warn!(reason = %error.source, "no SSH for ps:exec and its family: {error}");
+                None
+            }
+            ssh => ssh?,
+        };
         Ok(Self {
             api: bind("DOZEN_API_LISTEN", listen.api)?,
             tls: bind("DOZEN_TLS_LISTEN", listen.tls)?,
             router: bind("DOZEN_ROUTER_LISTEN", listen.router)?,
             router_tls: bind("DOZEN_ROUTER_TLS_LISTEN", listen.router_tls)?,
+            ssh,
         })
     }
 
@@ -58,6 +68,7 @@ impl Listeners {
             tls: self.tls.local_addr()?,
             router: self.router.local_addr()?,
             router_tls: self.router_tls.local_addr()?,
+            ssh: self.ssh.as_ref().map(TcpListener::local_addr).transpose()?,
         })
     }
 }
@@ -101,8 +112,13 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("an address");
         let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let listen = Listen { api: free, tls: address, router: free, router_tls: free };
-        let error = Listeners::bind(&listen).expect_err("taken").to_string();
+        let listen = Listen { api: free, tls: address, router: free, router_tls: free, ssh: None };
+        let error = Listeners::bind(&listen, false).expect_err("taken").to_string();
         assert!(error.contains("DOZEN_TLS_LISTEN") && error.contains(&address.port().to_string()), "{error}");
+        // Who did not ask for SSH can do without.
+        let listen = Listen { tls: free, ssh: Some(address), ..listen };
+        assert!(Listeners::bind(&listen, false).expect("bound").ssh.is_none());
+        let error = Listeners::bind(&listen, true).expect_err("taken").to_string();
+        assert!(error.contains("DOZEN_SSH_LISTEN"), "{error}");
     }
 }

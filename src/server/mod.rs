@@ -68,7 +68,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     for role in Role::ALL {
         data_dir::lock_role(&config.data_dir, role.name(), FORMER_ROLES)?;
     }
-    let listeners = Listeners::bind(&config.listen)?;
+    let listeners = Listeners::bind(&config.listen, config.ssh_given)?;
     let listen = listeners.addresses().map_err(io("ask for the addresses of the listening sockets"))?;
     listeners::record(&config.data_dir, &listen).map_err(io("write run/listen.json in the data directory"))?;
     let first = !config.data_dir.join("admin.json").exists();

@@ -88,7 +88,11 @@ impl Supervised {
         ready: mpsc::Sender<Role>,
     ) -> Self {
         let listeners = match role {
-            Role::Control => vec![("api", listeners.api.as_raw_fd()), ("tls", listeners.tls.as_raw_fd())],
+            Role::Control => {
+                let ssh = listeners.ssh.as_ref().map(|listener| ("ssh", listener.as_raw_fd()));
+                let always = [("api", listeners.api.as_raw_fd()), ("tls", listeners.tls.as_raw_fd())];
+                always.into_iter().chain(ssh).collect()
+            }
             Role::Router => {
                 vec![("plain", listeners.router.as_raw_fd()), ("tls", listeners.router_tls.as_raw_fd())]
             }

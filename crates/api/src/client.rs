@@ -73,7 +73,8 @@ pub enum Error {
     },
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Both directions of a connection.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A client of one server.
@@ -136,7 +137,11 @@ impl Client {
         Ok(self)
     }
 
-    async fn connect(&self) -> Result<Box<dyn Stream>, Error> {
+    /// Opens a connection without saying anything on it.
+    ///
+    /// # Errors
+    /// When there is none, or the server is not trusted.
+    pub async fn open(&self) -> Result<Box<dyn Stream>, Error> {
         let failed = |source| Error::Connect { address: format!("{}:{}", self.host, self.port), source };
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
@@ -163,7 +168,7 @@ impl Client {
             let host = HeaderValue::from_str(&format!("{host}:{}", self.port));
             request.headers_mut().insert(header::HOST, host.map_err(|_| Error::Address(self.host.clone()))?);
         }
-        let stream = self.connect().await?;
+        let stream = self.open().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection.with_upgrades());

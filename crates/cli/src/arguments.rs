@@ -150,6 +150,66 @@ pub enum Client {
         #[arg(long)]
         csv: bool,
     },
+    /// Run a command in a one-off dyno, here; its exit status is ours
+    Run {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// How.
+        #[command(flatten)]
+        one_off: OneOff,
+        /// Variables over the app's, `KEY=value`
+        #[arg(long, short)]
+        env: Vec<String>,
+        /// Give it pipes though this is a terminal
+        #[arg(long)]
+        no_tty: bool,
+        /// One word: a command line. Several: a command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Run a command in a one-off dyno, its output to the app's log; prints the dyno's name
+    #[command(name = "run:detached")]
+    RunDetached {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// How.
+        #[command(flatten)]
+        one_off: OneOff,
+        /// Variables over the app's, `KEY=value`
+        #[arg(long, short)]
+        env: Vec<String>,
+        /// One word: a command line. Several: a command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Run a command, or a shell, inside a running dyno; its exit status is ours
+    Exec {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// In which dyno
+        #[arg(long, short, default_value = "web.1")]
+        dyno: String,
+        /// Give it pipes though this is a terminal
+        #[arg(long)]
+        no_tty: bool,
+        /// One word: a command line. Several: a command and its arguments. None: a shell
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+/// What a one-off dyno is.
+#[derive(Debug, Args)]
+pub struct OneOff {
+    /// Its size: basic, standard-1x, standard-2x, ...
+    #[arg(long, short)]
+    pub size: Option<String>,
+    /// The first part of its name, `run` unless given
+    #[arg(long = "type")]
+    pub process_type: Option<String>,
 }
 
 /// Which app.

@@ -1,6 +1,6 @@
 //! The command line: what people can type, and the small commands that speak the Platform API.
 //!
-//! Enough for the demo and for people without the official CLI: create an app, look at it, read its logs. Everything
+//! Enough for people without the official CLI: create an app, look at it, read its logs, run commands. Everything
 //! else is the official CLI's work, which [`environment`] points at this platform. Commands that start or administer the
 //! platform itself are only named here; the root package carries them out.
 

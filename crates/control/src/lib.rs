@@ -42,6 +42,8 @@ pub struct Options {
     pub api_listener: std::net::TcpListener,
     /// The same over TLS, plus git, rendezvous and exec-manager.
     pub tls_listener: std::net::TcpListener,
+    /// SSH of the exec family, if it is to be served.
+    pub ssh_listener: Option<std::net::TcpListener>,
     /// All limits.
     pub limits: Limits,
     /// Apps answer below this name.

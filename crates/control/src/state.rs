@@ -2,7 +2,13 @@
 //!
 //! [`Context`] is cheap to clone and handed to every operation. It holds nothing that would be lost with the process.
 
-use std::{collections::BTreeMap, net::TcpListener, ops::Deref, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    ops::Deref,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use dozen_api::{
     build::Builds,
@@ -45,6 +51,8 @@ pub struct Settings {
     pub api_url: String,
     /// Base of TLS URLs, without a slash at the end.
     pub tls_url: String,
+    /// Where SSH clients of the exec family come in, if anywhere.
+    pub ssh: Option<SocketAddr>,
     /// E-mail of the first account.
     pub admin_email: Option<String>,
     /// Token of the first account.
@@ -74,6 +82,8 @@ pub struct Listeners {
     pub api: TcpListener,
     /// TLS.
     pub tls: TcpListener,
+    /// SSH.
+    pub ssh: Option<TcpListener>,
 }
 
 impl Settings {
@@ -87,6 +97,7 @@ impl Settings {
             git_host: options.git_host,
             api_url: options.api_url,
             tls_url: options.tls_url,
+            ssh: options.ssh_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
             admin_email: options.admin_email,
             admin_api_key: options.admin_api_key,
             hostname: options.hostname,
@@ -98,7 +109,7 @@ impl Settings {
             certificates: options.certificates,
             hook: options.hook,
         };
-        (settings, Listeners { api: options.api_listener, tls: options.tls_listener })
+        (settings, Listeners { api: options.api_listener, tls: options.tls_listener, ssh: options.ssh_listener })
     }
 
     /// Settings for a data directory, everything else at its default. For one-off commands and tests.
@@ -111,6 +122,7 @@ impl Settings {
             git_host: "localhost:5443".to_owned(),
             api_url: "http://localhost:5000".to_owned(),
             tls_url: "https://localhost:5443".to_owned(),
+            ssh: None,
             admin_email: None,
             admin_api_key: None,
             hostname: "localhost".to_owned(),

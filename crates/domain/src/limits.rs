@@ -99,6 +99,8 @@ limits! {
     attach_idle_seconds = 3_600;
     /// Pause between the three SIGHUP to a dyno whose client is gone, and then until R16.
     hangup_seconds = 5;
+    /// SSH connections of the exec family at once.
+    ssh_connections = 256;
     /// Longest command of a one-off dyno or of a session inside one (Linux takes arguments below 131,072 bytes).
     command_bytes = 120_000;
 

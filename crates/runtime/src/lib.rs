@@ -12,5 +12,6 @@ pub mod cgroup;
 pub mod engine;
 pub mod network;
 pub mod sandbox;
+pub mod sftp;
 pub mod shim;
 pub mod teardown;

@@ -7,12 +7,14 @@ mod answer;
 mod fixture;
 mod platform;
 mod processes;
+mod terminal;
 
 use std::time::{Duration, Instant};
 
 pub use answer::{Answer, Output};
 pub use fixture::{App, example};
 pub use platform::{Builder, TestPlatform};
+pub use terminal::Terminal;
 
 /// Longest wait for something that should take a moment. Long, because machines of tests are slow and shared.
 pub const LONG: Duration = Duration::from_secs(60);

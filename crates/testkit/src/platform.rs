@@ -88,7 +88,13 @@ impl Builder {
         }
         variables.insert("DOZEN_DATA_DIR".to_owned(), data_dir.display().to_string());
         variables.insert("DOZEN_BUILD_ENV".to_owned(), PASSED_ON.join(","));
-        for name in ["DOZEN_API_LISTEN", "DOZEN_TLS_LISTEN", "DOZEN_ROUTER_LISTEN", "DOZEN_ROUTER_TLS_LISTEN"] {
+        for name in [
+            "DOZEN_API_LISTEN",
+            "DOZEN_TLS_LISTEN",
+            "DOZEN_ROUTER_LISTEN",
+            "DOZEN_ROUTER_TLS_LISTEN",
+            "DOZEN_SSH_LISTEN",
+        ] {
             variables.insert(name.to_owned(), "127.0.0.1:0".to_owned());
         }
         variables.extend(self.variables);
@@ -213,6 +219,7 @@ impl TestPlatform {
             ("tls", "DOZEN_TLS_LISTEN"),
             ("router", "DOZEN_ROUTER_LISTEN"),
             ("router_tls", "DOZEN_ROUTER_TLS_LISTEN"),
+            ("ssh", "DOZEN_SSH_LISTEN"),
         ] {
             variables.insert(name.to_owned(), listen[key].as_str().expect("an address").to_owned());
         }

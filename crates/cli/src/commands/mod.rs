@@ -5,6 +5,7 @@ mod config;
 mod logs;
 mod ps;
 mod releases;
+mod run;
 pub(crate) mod schedule;
 mod usage;
 
@@ -14,7 +15,7 @@ use dozen_api::client;
 
 use crate::{
     Error, Printer,
-    arguments::{App, Client},
+    arguments::{App, Client, OneOff},
     environment::Place,
 };
 
@@ -24,11 +25,11 @@ struct Session {
     place: Place,
 }
 
-/// Carries a command out.
+/// Carries a command out; returns the exit status, which is that of the command run, if one is.
 ///
 /// # Errors
 /// When the API says no or cannot be reached.
-pub async fn run(command: Client, place: Place, printer: &mut Printer<'_>) -> Result<(), Error> {
+pub async fn run(command: Client, place: Place, printer: &mut Printer<'_>) -> Result<u8, Error> {
     let api = client::Client::new(&place.api_url())?.with_token(place.token()?);
     let session = Session { api, place };
     match command {
@@ -55,6 +56,35 @@ pub async fn run(command: Client, place: Place, printer: &mut Printer<'_>) -> Re
                 _ => usage::Form::Table,
             };
             usage::run(&session, app, month, form, printer).await
+        }
+        Client::Run { app, one_off, env, no_tty, command } => {
+            let wanted = run::Wanted { env, no_tty, ..one_off.wanted(command) };
+            return run::run(&session, &app.resolve()?, &wanted, printer).await;
+        }
+        Client::RunDetached { app, one_off, env, command } => {
+            let wanted = run::Wanted { env, detached: true, ..one_off.wanted(command) };
+            return run::run(&session, &app.resolve()?, &wanted, printer).await;
+        }
+        Client::Exec { app, dyno, no_tty, command } => {
+            let command = if command.is_empty() { vec!["exec bash".to_owned()] } else { command };
+            let anything = OneOff { size: None, process_type: None };
+            let wanted = run::Wanted { no_tty, inside: Some(dyno), ..anything.wanted(command) };
+            return run::run(&session, &app.resolve()?, &wanted, printer).await;
+        }
+    }?;
+    Ok(0)
+}
+
+impl OneOff {
+    fn wanted(self, command: Vec<String>) -> run::Wanted {
+        run::Wanted {
+            command,
+            size: self.size,
+            process_type: self.process_type,
+            env: Vec::new(),
+            no_tty: false,
+            inside: None,
+            detached: false,
         }
     }
 }

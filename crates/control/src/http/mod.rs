@@ -19,6 +19,7 @@ pub mod domains;
 pub mod dyno_sizes;
 pub mod dynos;
 pub mod elsewhere;
+pub mod exec;
 pub mod features;
 pub mod formation;
 pub mod log_drains;

@@ -1,7 +1,7 @@
 //! The whole route table of the API.
 //!
-//! Three groups: [`PRIVATE`] needs an account; [`SECRET`] has its secret in the address; [`PUBLIC`] tells nothing about
-//! anybody. Whatever is not here is Heroku's 404.
+//! Four groups: [`PRIVATE`] needs an account; [`EXEC`] one and its app's name; [`SECRET`] has its secret in the address;
+//! [`PUBLIC`] tells nothing about anybody. Whatever is not here is Heroku's 404.
 
 use axum::{
     Router,
@@ -11,8 +11,8 @@ use axum::{
 
 use super::{
     account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, cron_jobs,
-    domains, dyno_sizes, dynos, elsewhere, features, formation, log_drains, log_sessions, regions, registry, releases,
-    slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
+    domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions, regions, registry,
+    releases, slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
 };
 use crate::{git, state::Context};
 
@@ -153,6 +153,12 @@ routes! {
         POST   "/actions/addon-attachments/resolve" => elsewhere::no_attachment;
     }
 
+    /// Method and path of the exec manager's routes, whose credentials name the app.
+    EXEC exec_manager {
+        GET    "/api/v2" => exec::list;
+        PUT    "/api/v2/{dyno}" => exec::enter;
+    }
+
     /// Method and path of the routes whose address is the secret.
     SECRET secret {
         GET    "/logs/stream" => log_sessions::stream;
@@ -182,6 +188,7 @@ routes! {
 pub fn table(context: Context) -> Router {
     private()
         .route_layer(from_fn_with_state(context.clone(), conventions::authenticated))
+        .merge(exec_manager())
         .merge(secret())
         .merge(public())
         .merge(git::routes())

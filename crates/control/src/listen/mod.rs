@@ -14,6 +14,8 @@ use tokio::{
     net::TcpListener,
 };
 
+use tokio_util::sync::CancellationToken;
+
 use self::connections::Server;
 pub use self::connections::Via;
 pub(crate) use self::sniff::Replayed;
@@ -31,7 +33,7 @@ use crate::{
         upkeep::Upkeep,
     },
     routes_feed::Feed,
-    sessions::meeting::Meetings,
+    sessions::{meeting::Meetings, ssh},
     state::Listeners,
     tls,
 };
@@ -81,15 +83,22 @@ pub async fn run(
     };
     let api = listener(listeners.api).map_err(failed("use the listener of DOZEN_API_LISTEN"))?;
     let over_tls = listener(listeners.tls).map_err(failed("use the listener of DOZEN_TLS_LISTEN"))?;
+    let over_ssh = listeners.ssh.map(listener).transpose().map_err(failed("use the listener of DOZEN_SSH_LISTEN"))?;
     let config = certificate.server()?;
 
+    let leave = CancellationToken::new();
+    let exec_family = over_ssh.map(|over_ssh| tokio::spawn(ssh::serve(context.clone(), over_ssh, leave.clone())));
     let beside = tokio::spawn(beside(context.clone(), certificate, nudges));
     let hooks = tokio::spawn(hook::serve::serve(context.clone(), hooks));
     tokio::select! {
         () = async { tokio::join!(server.accept(api, None), server.accept(over_tls, Some(config))); } => {}
         () = shutdown => {}
     }
+    leave.cancel();
     server.stop().await;
+    if let Some(exec_family) = exec_family {
+        let _ = exec_family.await;
+    }
     beside.abort();
     hooks.abort();
     context.store.close().await;

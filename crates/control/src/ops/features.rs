@@ -97,7 +97,7 @@ pub const APP: &[Definition] = &[
         fixed: false,
     },
     Definition {
-        id: id(8),
+        id: id(9),
         name: HTTPS_REDIRECT,
         display_name: "Redirect to HTTPS",
         description: "Answers plain HTTP requests with a redirect to the same address over HTTPS.",
@@ -115,7 +115,7 @@ pub const APP: &[Definition] = &[
         fixed: true,
     },
     Definition {
-        id: id(8),
+        id: id(10),
         name: HTTP2_TO_DYNOS,
         display_name: "HTTP/2 to dynos",
         description: "Speaks HTTP/2 in clear text with web dynos from the first byte, as gRPC needs it.",

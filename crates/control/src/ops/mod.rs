@@ -14,6 +14,7 @@ pub mod drains;
 pub mod dynos;
 pub mod environment;
 pub mod error;
+pub mod exec;
 pub mod features;
 pub mod fetch;
 pub mod formation;

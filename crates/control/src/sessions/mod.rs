@@ -1,12 +1,15 @@
 //! People at a dyno's streams: clients of one-off dynos, commands inside running dynos, the exec family over SSH.
 //!
 //! [`secret`] is what a client of a rendezvous proves itself with, [`meeting`] the protocol it speaks, [`relay`] the
-//! bytes between it and the dyno. Who may do what was decided when the secret was given out ([`crate::ops`]).
+//! bytes between it and the dyno. [`pass`] and [`ssh`] are the same for the exec family. Who may do what was decided when
+//! secret or pass was given out ([`crate::ops`]).
 
 mod marker;
 pub mod meeting;
+pub mod pass;
 pub mod relay;
 pub mod secret;
+pub mod ssh;
 
 use std::{
     collections::HashMap,

@@ -32,7 +32,7 @@ async fn run(server: &Server, body: &Value) -> (u16, Value) {
 /// The secret of an attach URL, which leads to the TLS port.
 fn secret(answer: &Value) -> String {
     let url = answer["attach_url"].as_str().expect("an attach URL");
-    let rest = url.strip_prefix("rendezvous://localhost:").expect("a rendezvous");
+    let rest = url.strip_prefix("rendezvous://127.0.0.1:").expect("a rendezvous");
     rest.split_once('/').expect("a secret").1.to_owned()
 }
 

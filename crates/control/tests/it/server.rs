@@ -176,7 +176,9 @@ impl Server {
         let (api_listener, tls_listener) = (bind(), bind());
         let api = api_listener.local_addr().expect("an address");
         let tls = tls_listener.local_addr().expect("an address");
+        let ssh_listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let settings = Settings {
+            ssh: ssh_listener.local_addr().ok(),
             api_url: format!("http://{api}"),
             tls_url: format!("https://{tls}"),
             admin_email: Some("admin@example.com".to_owned()),
@@ -191,7 +193,7 @@ impl Server {
         let context = Context::open(settings, engine_seam, builds_seam, logs, Arc::new(SystemClock), nudge);
         let context = context.await.expect("a context");
         let (stop, stopped) = oneshot::channel();
-        let listeners = Listeners { api: api_listener, tls: tls_listener };
+        let listeners = Listeners { api: api_listener, tls: tls_listener, ssh: Some(ssh_listener) };
         let running = tokio::spawn({
             let context = context.clone();
             async move {

@@ -71,11 +71,11 @@ fn a_dyno_whose_client_is_gone_is_hung_up_and_usually_ends() {
 
 #[test]
 fn a_dyno_that_ignores_it_goes_on_without_its_client() {
-    let script = "n=0; trap 'n=$((n+1)); echo $n > /tmp/hups' HUP; while [ $n -lt 3 ]; do read -t 0.01 x <> <(:); done; \
+    let script = "n=0; trap 'n=$((n+1)); echo $n > /tmp/hups' HUP; echo up; while [ $n -lt 3 ]; do read -t 0.01 x <> <(:); done; \
                   sleep 0.3; cat /tmp/hups > /app/said; yes 'nobody reads this' | head -c 3000000; exit 7";
     let client = short(|_| ());
     let mut dyno = Setup::bash(script).with(|spec| spec.client = Some(client)).start();
-    drop(dyno.attach());
+    dyno.attach().read_exact(&mut [0; 3]).expect("the trap is set");
     assert_eq!(story(&mut dyno), ["hung up 1", "hung up 2", "hung up 3", "detached", "exited 7"]);
 }
 

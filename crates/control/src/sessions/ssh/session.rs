@@ -1,0 +1,192 @@
+//! One session channel: what the client asks for, then the streams of the process that runs it in the dyno.
+
+use std::collections::BTreeMap;
+
+use dozen_api::engine::{Attach, Entered, Inside, Program};
+use dozen_domain::dyno::Exit;
+use russh::{
+    Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf,
+    server::{Handle, Msg},
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::find;
+use crate::{
+    Context,
+    reconcile::driver::chain,
+    sessions::{About, Account, pass::Pass},
+};
+
+/// Extended data of this kind is standard error (RFC 4254, 5.2).
+const ERRORS: u32 = 1;
+/// Most bytes on the way in one direction.
+const PIECE: usize = 32 << 10;
+/// What a terminal's user types to end the input.
+const END: &[u8] = &[4];
+/// Exit status of a command that could not be run, or whose dyno ended under it.
+const FAILED: u32 = 255;
+
+/// What a client has asked for so far.
+#[derive(Default)]
+struct Wishes {
+    terminal: Option<(u16, u16)>,
+    env: BTreeMap<String, String>,
+}
+
+/// Serves a session until its process or its client ends it.
+pub(super) async fn serve(context: Context, pass: Pass, channel: Channel<Msg>, handle: Handle) {
+    let id = channel.id();
+    let (mut from, to) = channel.split();
+    let mut wishes = Wishes::default();
+    let program = loop {
+        let Some(message) = from.wait().await else { return };
+        let granted = match message {
+            ChannelMsg::RequestPty { term, col_width, row_height, .. } => {
+                wishes.terminal = Some(size(col_width, row_height));
+                wishes.env.insert("TERM".to_owned(), term);
+                true
+            }
+            ChannelMsg::SetEnv { variable_name, variable_value, .. } => {
+                // As sshd does by default: what says how to speak to the person, nothing that says what to run.
+                let harmless = variable_name == "LANG" || variable_name.starts_with("LC_");
+                if harmless {
+                    wishes.env.insert(variable_name, variable_value);
+                }
+                harmless
+            }
+            ChannelMsg::RequestShell { .. } => break Ok(Program::Shell),
+            ChannelMsg::Exec { command, .. } => break command_of(&context, command).map(Program::Command),
+            ChannelMsg::RequestSubsystem { name, .. } if name == "sftp" => break Ok(Program::Files),
+            ChannelMsg::WindowChange { col_width, row_height, .. } => {
+                wishes.terminal = wishes.terminal.map(|_| size(col_width, row_height));
+                continue;
+            }
+            ChannelMsg::RequestSubsystem { .. } | ChannelMsg::RequestX11 { .. } | ChannelMsg::AgentForward { .. } => {
+                false
+            }
+            ChannelMsg::Close => return,
+            _ => continue,
+        };
+        let answered = if granted { handle.channel_success(id).await } else { handle.channel_failure(id).await };
+        if answered.is_err() {
+            return;
+        }
+    };
+    let _ = handle.channel_success(id).await;
+    let status = match program {
+        Ok(program) => run(&context, pass, program, wishes, &mut from, &to).await,
+        Err(reason) => refuse(&to, &reason).await,
+    };
+    let _ = to.exit_status(status).await;
+    let _ = to.eof().await;
+    let _ = to.close().await;
+}
+
+fn size(columns: u32, rows: u32) -> (u16, u16) {
+    let or = |number: u32, usual: u16| u16::try_from(number).ok().filter(|number| *number > 0).unwrap_or(usual);
+    (or(columns, 80), or(rows, 24))
+}
+
+fn command_of(context: &Context, command: Vec<u8>) -> Result<String, String> {
+    let most = context.limits().command_bytes;
+    match String::from_utf8(command) {
+        Ok(command) if command.len() as u64 > most => {
+            Err(format!("The command is {} bytes long; at most {most} are possible.", command.len()))
+        }
+        Ok(command) if !command.contains('\0') => Ok(command),
+        _ => Err("The command is not text.".to_owned()),
+    }
+}
+
+async fn refuse(to: &ChannelWriteHalf<Msg>, reason: &str) -> u32 {
+    let _ = to.make_writer_ext(Some(ERRORS)).write_all(format!("{reason}\r\n").as_bytes()).await;
+    FAILED
+}
+
+/// Runs it; returns its exit status.
+async fn run(
+    context: &Context,
+    pass: Pass,
+    program: Program,
+    wishes: Wishes,
+    from: &mut ChannelReadHalf,
+    to: &ChannelWriteHalf<Msg>,
+) -> u32 {
+    let Some(dyno) = find(context, &pass) else {
+        return refuse(to, &format!("{} does not run. See heroku ps.", pass.dyno)).await;
+    };
+    let what = if program == Program::Files { "ps:copy" } else { "ps:exec" };
+    let attach = match wishes.terminal.filter(|_| program != Program::Files) {
+        Some((columns, rows)) => Attach::Terminal { columns, rows },
+        None => Attach::Pipes,
+    };
+    let inside = Inside { program, env: wishes.env, attach, separate_errors: attach == Attach::Pipes };
+    let entered = match context.engine.enter(dyno.id, inside).await {
+        Ok(entered) => entered,
+        Err(error) => return refuse(to, &chain(&error)).await,
+    };
+    let about = About { app: pass.app, dyno: pass.dyno.clone(), email: pass.email, what };
+    let _account = Account::open(context, about);
+    let Entered { input, output, errors, resize, exit } = entered;
+    let terminal = matches!(attach, Attach::Terminal { .. });
+    let typed = async {
+        let mut input = Some(input);
+        loop {
+            let sent = match from.wait().await {
+                Some(ChannelMsg::Data { data }) => match &mut input {
+                    Some(input) => input.write_all(&data).await,
+                    None => Ok(()),
+                },
+                Some(ChannelMsg::Eof) => match input.as_mut().filter(|_| terminal) {
+                    Some(input) => input.write_all(END).await,
+                    None => {
+                        input = None;
+                        Ok(())
+                    }
+                },
+                Some(ChannelMsg::WindowChange { col_width, row_height, .. }) => {
+                    if let Some(resize) = &resize {
+                        let (columns, rows) = size(col_width, row_height);
+                        resize(columns, rows);
+                    }
+                    Ok(())
+                }
+                Some(ChannelMsg::Close) | None => return,
+                Some(_) => Ok(()),
+            };
+            if sent.is_err() {
+                input = None; // the process has closed it
+            }
+        }
+    };
+    let printed = async {
+        let errors = async {
+            match errors {
+                Some(errors) => copy(errors, to.make_writer_ext(Some(ERRORS))).await,
+                None => Ok(()),
+            }
+        };
+        let _ = tokio::join!(copy(output, to.make_writer()), errors);
+        exit.await
+    };
+    let ended = tokio::select! {
+        () = typed => return FAILED,
+        ended = printed => ended,
+    };
+    match ended {
+        Ok(Some(exit)) => u32::try_from(Exit::status(exit)).unwrap_or(FAILED),
+        Ok(None) => refuse(to, &format!("{} has stopped.", pass.dyno)).await,
+        Err(reason) => refuse(to, &reason).await,
+    }
+}
+
+async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, to: impl AsyncWrite) -> std::io::Result<()> {
+    tokio::pin!(to);
+    let mut piece = vec![0; PIECE];
+    loop {
+        match from.read(&mut piece).await? {
+            0 => return to.flush().await,
+            count => to.write_all(&piece[..count]).await?,
+        }
+    }
+}
