@@ -269,13 +269,15 @@ fn debuggers_and_proxies_reach_into_a_dyno() {
         adapt(&mut adapter, 4, "configurationDone", &json!({}));
         until(&mut adapter, |message| message["command"] == "configurationDone");
         // A request stops at the breakpoint until the debugger lets it go on.
-        std::thread::scope(|scope| {
-            let request = scope.spawn(|| app.get("/env"));
-            let stopped = until(&mut adapter, |message| message["event"] == "stopped");
-            assert_eq!(stopped["body"]["reason"], "breakpoint", "{stopped}");
-            adapt(&mut adapter, 5, "continue", &json!({"threadId": stopped["body"]["threadId"]}));
-            assert_eq!(request.join().expect("an answer").status, 200);
-        });
+        let mut request = TcpStream::connect(platform.address("DOZEN_ROUTER_LISTEN")).expect("the router");
+        let head = format!("GET /env HTTP/1.1\r\nHost: {}.localhost\r\nConnection: close\r\n\r\n", app.name);
+        request.write_all(head.as_bytes()).expect("sent");
+        let stopped = until(&mut adapter, |message| message["event"] == "stopped");
+        assert_eq!(stopped["body"]["reason"], "breakpoint", "{stopped}");
+        adapt(&mut adapter, 5, "continue", &json!({"threadId": stopped["body"]["threadId"]}));
+        let mut answer = String::new();
+        request.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
     {
         let mapping = format!("{local}:9229");
