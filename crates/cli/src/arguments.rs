@@ -232,6 +232,13 @@ mod tests {
     }
 
     #[test]
+    fn a_timed_jobs_name_is_not_its_apps() {
+        let words = ["dozen", "schedule:add", "rake tidy", "-a", "shop", "--name", "tidy", "--schedule", "@daily"];
+        let shown = format!("{:?}", Arguments::try_parse_from(words).expect("parsed"));
+        assert!(shown.contains("name: Some(\"shop\")") && shown.contains("name: Some(\"tidy\")"), "{shown}");
+    }
+
+    #[test]
     fn the_heroku_command_takes_everything_after_the_dashes() {
         let arguments = Arguments::try_parse_from(["dozen", "heroku", "--", "ps:scale", "web=2", "-a", "x"]);
         let Ok(Arguments { command: Command::Heroku { arguments } }) = arguments else { panic!("not parsed") };

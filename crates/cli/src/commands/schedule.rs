@@ -89,7 +89,7 @@ pub struct Settings {
     #[arg(long)]
     schedule: Option<String>,
     /// Its name; told from the command if none is given
-    #[arg(long)]
+    #[arg(long = "name", id = "job_name", value_name = "NAME")]
     name: Option<String>,
     /// Time zone of the schedule, such as Europe/Berlin; UTC if none is given
     #[arg(long)]
