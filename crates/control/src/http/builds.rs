@@ -41,7 +41,7 @@ pub async fn list(
     member: Member,
     range: Range,
 ) -> ops::Result<Page<platform::build::Build>> {
-    let builds = ops::builds::list(&context, member.app.id).await?;
+    let builds = ops::builds::list(&context, member.app.id, &range.window(SORTS)?).await?;
     Ok(range.page(builds, SORTS)?.map(|build| wire(&context, &build)))
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Part
 use serde::Serialize;
 
 use super::answer::Reply;
-use crate::{ops::Error, state::Context};
+use crate::{ops::Error, state::Context, store::Window};
 
 const NEXT_RANGE: HeaderName = HeaderName::from_static("next-range");
 const DEFAULT: usize = 200; // items a page (platform API reference, ranges)
@@ -86,19 +86,39 @@ impl Range {
         range
     }
 
-    /// Cuts the page out of a whole list.
+    /// The part of a list that [`Range::page`] needs in place of the whole: the page, and one item more at either end.
+    ///
+    /// # Errors
+    /// As [`Range::page`].
+    pub fn window<T>(&self, sorts: &[Sort<T>]) -> Result<Window, Error> {
+        let (key, _) = self.sort(sorts)?;
+        let (start, end) = (self.start.as_ref().map(|start| start.value.clone()), self.end.clone());
+        let (from, to) = if self.descending { (end, start) } else { (start, end) };
+        let rows = i64::try_from(self.most() + 2).unwrap_or(i64::MAX);
+        Ok(Window { key, from, to, descending: self.descending, rows })
+    }
+
+    fn most(&self) -> usize {
+        self.max.unwrap_or(DEFAULT).clamp(1, MOST)
+    }
+
+    fn sort<T>(&self, sorts: &[Sort<T>]) -> Result<Sort<T>, Error> {
+        let named = self.key.as_deref().and_then(|key| sorts.iter().find(|(name, _)| *name == key));
+        match (named, &self.start, sorts.first()) {
+            (Some(sort), ..) | (None, None, Some(sort)) => Ok(*sort),
+            _ => {
+                let names = sorts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+                Err(Error::BadRequest(format!("Range is not possible by this key; use one of: {names}.")))
+            }
+        }
+    }
+
+    /// Cuts the page out of a whole list, or of the part of it that [`Range::window`] is.
     ///
     /// # Errors
     /// [`Error::BadRequest`] when it continues by a key that this list cannot be sorted by.
     pub fn page<T>(&self, mut items: Vec<T>, sorts: &[Sort<T>]) -> Result<Page<T>, Error> {
-        let named = self.key.as_deref().and_then(|key| sorts.iter().find(|(name, _)| *name == key));
-        let (name, key) = match (named, &self.start, sorts.first()) {
-            (Some(sort), ..) | (None, None, Some(sort)) => *sort,
-            _ => {
-                let names = sorts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-                return Err(Error::BadRequest(format!("Range is not possible by this key; use one of: {names}.")));
-            }
-        };
+        let (name, key) = self.sort(sorts)?;
         items.sort_by_key(key);
         if self.descending {
             items.reverse();
@@ -117,7 +137,7 @@ impl Range {
         if let Some(end) = &self.end {
             items.retain(|item| !before(&parse(end, item), &key(item)));
         }
-        let max = self.max.unwrap_or(DEFAULT).clamp(1, MOST);
+        let max = self.most();
         let more = items.len() > max;
         items.truncate(max);
         let order = if self.descending { ", order=desc" } else { "" };

@@ -29,8 +29,8 @@ const SORTS: &[Sort<Release>] =
 
 /// `GET /apps/{app}/releases`
 pub async fn list(State(context): State<Context>, member: Member, range: Range) -> Result<impl IntoResponse> {
-    let all = ops::releases::list(&context, member.app.id).await?;
-    Ok(range.page(all, SORTS)?.map(|one| view(&context, &one, &member.app)))
+    let some = ops::releases::list(&context, member.app.id, &range.window(SORTS)?).await?;
+    Ok(range.page(some, SORTS)?.map(|one| view(&context, &one, &member.app)))
 }
 
 /// `GET /apps/{app}/releases/{release}`

@@ -22,7 +22,7 @@ use sqlx::SqliteConnection;
 use super::{Error, Result, ledger};
 use crate::{
     state::Context,
-    store::{self, accounts::Account, formation::Formation, releases::Release, slugs::Slug},
+    store::{self, Window, accounts::Account, formation::Formation, releases::Release, slugs::Slug},
 };
 
 /// What a new release changes against the one before.
@@ -319,12 +319,12 @@ async fn sync_formation(
     Ok(appeared)
 }
 
-/// An app's releases, oldest first.
+/// A part of an app's releases.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(context: &Context, app: AppId) -> Result<Vec<Release>> {
-    Ok(store::releases::of_app(&mut *context.store.read().await?, app).await?)
+pub async fn list(context: &Context, app: AppId, window: &Window) -> Result<Vec<Release>> {
+    Ok(store::releases::window(&mut *context.store.read().await?, app, window).await?)
 }
 
 /// An app's release by id, number (`12`, `v12`) or `current`.

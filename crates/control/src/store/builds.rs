@@ -4,7 +4,7 @@ use dozen_api::clock::Micros;
 use dozen_domain::ids::{AccountId, AppId, BuildId, ReleaseId, SlugId};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Error, Result, column};
+use super::{Error, Result, Window, column};
 
 /// How a build stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,13 +142,36 @@ pub async fn update(db: &mut SqliteConnection, build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// An app's builds, oldest first.
+/// A part of an app's builds, by `started_at` (microseconds) or `id`.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn of_app(db: &mut SqliteConnection, app: AppId) -> Result<Vec<Build>> {
-    let query = sqlx::query("SELECT * FROM builds WHERE app = ?1 ORDER BY created_at, id").bind(app.to_string());
-    query.fetch_all(db).await?.iter().map(from_row).collect()
+pub async fn window(db: &mut SqliteConnection, app: AppId, window: &Window) -> Result<Vec<Build>> {
+    let by_id = window.key == "id";
+    let query = sqlx::query(match (by_id, window.descending) {
+        (false, false) => {
+            "SELECT * FROM builds WHERE app = ?1 AND created_at >= coalesce(?2, 0) \
+             AND created_at <= coalesce(?3, 9223372036854775807) ORDER BY created_at, id LIMIT ?4"
+        }
+        (false, true) => {
+            "SELECT * FROM builds WHERE app = ?1 AND created_at >= coalesce(?2, 0) \
+             AND created_at <= coalesce(?3, 9223372036854775807) ORDER BY created_at DESC, id DESC LIMIT ?4"
+        }
+        (true, false) => {
+            "SELECT * FROM builds WHERE app = ?1 AND id >= coalesce(?2, '') AND id <= coalesce(?3, '~') \
+             ORDER BY id LIMIT ?4"
+        }
+        (true, true) => {
+            "SELECT * FROM builds WHERE app = ?1 AND id >= coalesce(?2, '') AND id <= coalesce(?3, '~') \
+             ORDER BY id DESC LIMIT ?4"
+        }
+    })
+    .bind(app.to_string());
+    let query = match by_id {
+        true => query.bind(window.from.clone()).bind(window.to.clone()),
+        false => query.bind(window.lower()).bind(window.upper()),
+    };
+    query.bind(window.rows).fetch_all(db).await?.iter().map(from_row).collect()
 }
 
 /// The build with this id.

@@ -119,6 +119,38 @@ impl Error {
 /// What the functions of this module answer.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// A part of a list, so that it need not be had whole: what lies between two bounds, both in it, in order of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// Name of the key; what it means is the list's.
+    pub key: &'static str,
+    /// Lower bound.
+    pub from: Option<String>,
+    /// Upper bound.
+    pub to: Option<String>,
+    /// Greatest first.
+    pub descending: bool,
+    /// Most rows.
+    pub rows: i64,
+}
+
+impl Window {
+    /// The whole list.
+    pub fn whole(key: &'static str) -> Self {
+        Self { key, from: None, to: None, descending: false, rows: i64::MAX }
+    }
+
+    /// The lower bound as a number; none when it is something else.
+    fn lower(&self) -> Option<i64> {
+        self.from.as_ref().and_then(|from| from.parse().ok())
+    }
+
+    /// The upper bound, likewise.
+    fn upper(&self) -> Option<i64> {
+        self.to.as_ref().and_then(|to| to.parse().ok())
+    }
+}
+
 /// The open database.
 #[derive(Debug, Clone)]
 pub struct Store {

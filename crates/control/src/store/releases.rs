@@ -7,7 +7,7 @@ use dozen_domain::{
 };
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Result, column};
+use super::{Result, Window, column};
 
 /// A release, with how it ended and whether it is in force.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +146,38 @@ pub async fn finish(db: &mut SqliteConnection, release: ReleaseId, succeeded: bo
 pub async fn of_app(db: &mut SqliteConnection, app: AppId) -> Result<Vec<Release>> {
     let query = sqlx::query(select!("WHERE releases.app = ?1 ORDER BY releases.version"));
     query.bind(app.to_string()).fetch_all(db).await?.iter().map(from_row).collect()
+}
+
+/// A part of an app's releases, by `version` or `id`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn window(db: &mut SqliteConnection, app: AppId, window: &Window) -> Result<Vec<Release>> {
+    let by_id = window.key == "id";
+    let query = match (by_id, window.descending) {
+        (false, false) => sqlx::query(select!(
+            "WHERE releases.app = ?1 AND releases.version >= coalesce(?2, 0) \
+             AND releases.version <= coalesce(?3, 9223372036854775807) ORDER BY releases.version LIMIT ?4"
+        )),
+        (false, true) => sqlx::query(select!(
+            "WHERE releases.app = ?1 AND releases.version >= coalesce(?2, 0) \
+             AND releases.version <= coalesce(?3, 9223372036854775807) ORDER BY releases.version DESC LIMIT ?4"
+        )),
+        (true, false) => sqlx::query(select!(
+            "WHERE releases.app = ?1 AND releases.id >= coalesce(?2, '') AND releases.id <= coalesce(?3, '~') \
+             ORDER BY releases.id LIMIT ?4"
+        )),
+        (true, true) => sqlx::query(select!(
+            "WHERE releases.app = ?1 AND releases.id >= coalesce(?2, '') AND releases.id <= coalesce(?3, '~') \
+             ORDER BY releases.id DESC LIMIT ?4"
+        )),
+    };
+    let query = query.bind(app.to_string());
+    let query = match by_id {
+        true => query.bind(window.from.clone()).bind(window.to.clone()),
+        false => query.bind(window.lower()).bind(window.upper()),
+    };
+    query.bind(window.rows).fetch_all(db).await?.iter().map(from_row).collect()
 }
 
 /// The release with this id.

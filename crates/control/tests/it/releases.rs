@@ -154,3 +154,39 @@ async fn two_changes_at_the_same_time_make_two_releases() {
     assert_eq!(versions(&api.get("/apps/shop/releases").await.json), (1..=12).collect::<Vec<_>>());
     assert_eq!(api.get("/apps/shop/config-vars").await.json.as_object().map(serde_json::Map::len), Some(10));
 }
+
+#[tokio::test]
+async fn pages_are_the_same_whether_cut_from_the_whole_list_or_asked_of_the_database() {
+    let api = Api::new().await;
+    api.app("shop").await;
+    for n in 0..11 {
+        api.patch("/apps/shop/config-vars", json!({"N": n.to_string()})).await.is(200);
+    }
+    let whole = api.get("/apps/shop/releases").await.is(200).json;
+    let mut ids: Vec<String> = list(&whole, "id");
+    ids.sort();
+    let versions: Vec<String> = (1..=13).map(|version| version.to_string()).collect();
+    for (key, sorted) in [("version", versions), ("id", ids)] {
+        for (order, sorted) in [("", sorted.clone()), (", order=desc", sorted.into_iter().rev().collect())] {
+            let (mut seen, mut next) = (Vec::new(), Some(format!("{key} ..; max=3{order}")));
+            while let Some(range) = next {
+                let page = api.range("/apps/shop/releases", &range).await;
+                next = page.header("next-range").map(str::to_owned);
+                assert_eq!(page.status.as_u16(), if next.is_some() { 206 } else { 200 }, "{range}");
+                seen.extend(list(&page.json, key));
+            }
+            assert_eq!(seen, sorted, "{key}{order}");
+            let (from, to) = (&sorted[2], &sorted[5]);
+            let page = api.range("/apps/shop/releases", &format!("{key} {from}..{to}; max=100{order}")).await;
+            assert_eq!(list(&page.is(200).json, key), sorted[2..=5]);
+            let page = api.range("/apps/shop/releases", &format!("{key} ]{from}..{to}; max=2{order}")).await;
+            assert_eq!(list(&page.is(206).json, key), sorted[3..=4]);
+        }
+    }
+    api.range("/apps/shop/releases", "size 3..").await.fails(400, "bad_request");
+}
+
+fn list(page: &serde_json::Value, key: &str) -> Vec<String> {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    page.as_array().expect("a list").iter().map(|one| text(&one[key])).collect()
+}

@@ -20,7 +20,7 @@ use dozen_control::{
     Context, listen, ops,
     reconcile::Nudge,
     state::{Listeners, Settings},
-    store::{accounts::Account, apps::App, builds::Build, releases::Release},
+    store::{Window, accounts::Account, apps::App, builds::Build, releases::Release},
 };
 use dozen_domain::{
     config::Secret,
@@ -231,11 +231,11 @@ impl Server {
     }
 
     pub(crate) async fn releases(&self, app: &App) -> Vec<Release> {
-        ops::releases::list(&self.context, app.id).await.expect("releases")
+        ops::releases::list(&self.context, app.id, &Window::whole("version")).await.expect("releases")
     }
 
     pub(crate) async fn builds_of(&self, app: &App) -> Vec<Build> {
-        ops::builds::list(&self.context, app.id).await.expect("builds")
+        ops::builds::list(&self.context, app.id, &Window::whole("started_at")).await.expect("builds")
     }
 
     pub(crate) fn data(&self, path: &str) -> PathBuf {

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     Context,
     store::{
-        self,
+        self, Window,
         accounts::Account,
         apps::App,
         buildpack_installations::Installation,
@@ -305,12 +305,12 @@ async fn buildpacks(context: &Context, build: &Build) -> Result<Vec<Reference>> 
     installed.iter().map(|Installation { url, .. }| reference(url)).collect()
 }
 
-/// An app's builds, oldest first.
+/// A part of an app's builds.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(context: &Context, app: AppId) -> Result<Vec<Build>> {
-    Ok(store::builds::of_app(&mut *context.store.read().await?, app).await?)
+pub async fn list(context: &Context, app: AppId, window: &Window) -> Result<Vec<Build>> {
+    Ok(store::builds::window(&mut *context.store.read().await?, app, window).await?)
 }
 
 /// An app's build.
