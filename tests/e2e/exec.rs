@@ -69,7 +69,7 @@ fn a_person_works_inside_running_dynos() {
     let said = app.heroku(&["ps:exec", "--dyno", "worker.1", "--", "ps -e -o args"]).stdout;
     assert!(said.contains("sleep 100000") && !said.contains("server.py"), "its own processes alone: {said}");
     let mut ssh = platform.client_command("heroku", app.directory());
-    let said = ssh.args(["ps:exec", "--ssh", "--", "echo $DYNO"]).output().expect("the CLI");
+    let said = ssh.args(["ps:exec", "--ssh", "--", "printenv", "DYNO"]).output().expect("the CLI");
     assert!(String::from_utf8_lossy(&said.stdout).contains("web.1"), "{said:?}");
 
     // Two shells at once; what one leaves the other finds, and both end with the dyno.

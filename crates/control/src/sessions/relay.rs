@@ -9,6 +9,7 @@ use std::{io, sync::Mutex, sync::PoisonError, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
+    sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -29,6 +30,10 @@ pub struct Patience {
     /// A client that has closed its half may have ended its input or have gone. It is taken to have gone when the dyno
     /// prints nothing for this long.
     half_closed: Duration,
+    /// A connection without a terminal is not closed before the client has said the end of its input, or this has passed:
+    /// the official client breaks when it wants to say that on a connection that was closed (with `< /dev/null` and a
+    /// command that ends at once).
+    input_end: Duration,
     /// What may be the beginning of an exit status's line is held back no longer than this.
     hold: Duration,
 }
@@ -38,6 +43,7 @@ const PATIENCE: Patience = Patience {
     lone: Duration::from_millis(20),
     trailing: Duration::from_millis(200),
     half_closed: Duration::from_secs(1),
+    input_end: Duration::from_millis(250),
     hold: Duration::from_millis(50),
 };
 
@@ -144,7 +150,8 @@ async fn carry(
 ) -> Outcome {
     let activity = Activity::new();
     let down = down(output, status, to, manner, &activity);
-    let up = up(from, input, manner, &activity);
+    let ended = Notify::new();
+    let up = up(from, input, manner, (&activity, &ended));
     let idle = async {
         match manner.idle {
             Some(idle) => activity.quiet(idle).await,
@@ -153,7 +160,16 @@ async fn carry(
     };
     tokio::pin!(down, up, idle);
     let closed = tokio::select! {
-        sent = &mut down => return outcome(&sent),
+        sent = &mut down => {
+            if sent.is_ok() && !manner.terminal && !manner.exact {
+                tokio::select! {
+                    () = ended.notified() => {}
+                    _ = &mut up => {}
+                    () = sleep(manner.patience.input_end) => {}
+                }
+            }
+            return outcome(&sent);
+        }
         () = &mut idle => return Outcome::Idle,
         closed = &mut up => closed,
     };
@@ -241,7 +257,12 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()
 
 /// From the client to the dyno, until the client ends it. An input that the dyno has closed takes nothing any more, but
 /// what becomes of the client is still of interest.
-async fn up(from: &mut (impl AsyncRead + Unpin), input: Writing, manner: Manner, activity: &Activity) -> Input {
+async fn up(
+    from: &mut (impl AsyncRead + Unpin),
+    input: Writing,
+    manner: Manner,
+    (activity, ended): (&Activity, &Notify),
+) -> Input {
     let mut input = Some(input);
     let mut piece = vec![0; PIECE];
     // Bytes at the front of the piece that were read and not passed on: a 0x04 that may be the end.
@@ -272,6 +293,9 @@ async fn up(from: &mut (impl AsyncRead + Unpin), input: Writing, manner: Manner,
         activity.note();
         let may_end = !manner.terminal && !manner.exact && piece[count - 1] == END;
         let whole = if may_end { count - 1 } else { count };
+        if may_end {
+            ended.notify_one();
+        }
         patience = if whole == 0 { manner.patience.lone } else { manner.patience.trailing };
         if let Some(open) = &mut input {
             let sent = async {
@@ -305,7 +329,7 @@ mod tests {
 
     /// Pipes, and nothing is taken for an end by its time.
     fn pipes() -> Manner {
-        let patience = Patience { lone: NEVER, trailing: NEVER, half_closed: NEVER, hold: NEVER };
+        let patience = Patience { lone: NEVER, trailing: NEVER, half_closed: NEVER, input_end: SOON, hold: NEVER };
         Manner { patience, ..Manner::new(false, false) }
     }
 
@@ -360,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_exact_client_may_send_any_byte_and_closes_its_half() {
-        let patience = Patience { lone: SOON, trailing: SOON, half_closed: SOON, hold: SOON };
+        let patience = Patience { lone: SOON, trailing: SOON, half_closed: SOON, input_end: SOON, hold: SOON };
         let (mut client, reads, mut writes, relaying) = session(Manner { exact: true, patience, ..pipes() });
         client.write_all(b"\x04\x04").await.expect("sent");
         client.shutdown().await.expect("half closed");
@@ -406,6 +430,19 @@ mod tests {
         assert!(!sending.is_finished(), "eight megabytes are nowhere on the way");
         assert!(some(&mut reads, sent.len() - 1).await == sent[1..]);
         sending.await.expect("sent");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_input_may_come_after_that_of_the_output() {
+        let manner = Manner { patience: Patience { input_end: NEVER, ..pipes().patience }, ..pipes() };
+        let (mut client, _reads, mut writes, relaying) = session(manner);
+        writes.write_all(b"all").await.expect("said");
+        drop(writes);
+        assert_eq!(some(&mut client, 3).await, b"all");
+        client.write_all(b"\x04").await.expect("the connection is open");
+        assert_eq!(all(&mut client).await, b"");
+        drop(client);
+        assert_eq!(relaying.await.expect("no panic"), Outcome::Finished);
     }
 
     #[tokio::test]
