@@ -180,3 +180,19 @@ async fn many_clients_at_once_get_their_own_answers_and_one_line_each() {
         assert!(paths.insert(path), "{line} came twice");
     }
 }
+
+#[tokio::test]
+async fn an_app_that_wants_no_kept_connections_gets_none() {
+    let (address, connections, _) = one_answer_each().await;
+    let heads = crate::harness::mirror().await;
+    let (mut counted, mut mirrored) = (app("fresh", &[address]), app("close", &[heads]));
+    for app in [&mut counted, &mut mirrored] {
+        app.dialogue.keep_alive = false;
+    }
+    let (router, _control) = Router::start(Limits::default(), &[&counted, &mirrored]).await;
+    for _ in 0..5 {
+        assert_eq!(router.get(&counted, "/").await.body, "ok");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 5);
+    assert_line(&router.get(&mirrored, "/").await.body, &["connection: close\r\n"]);
+}
