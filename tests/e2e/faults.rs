@@ -105,7 +105,10 @@ fn a_role_that_is_killed_at_any_step_of_a_deploy_costs_time_alone() {
         wait_until(&format!("the release that was interrupted at {step:?}"), LONG, || {
             app.get("/").body.contains(&expected)
         });
-        wait_until("one web dyno and no more", LONG, || platform.shims().len() == 1);
+        wait_until("one web dyno and no more", LONG, || {
+            let dynos = platform.api("GET", "/apps/interrupted/dynos", None).1;
+            dynos.as_array().is_some_and(|dynos| dynos.len() == 1 && dynos[0]["state"] == "up")
+        });
     }
     let failed = asking.failed();
     assert!(failed.is_empty(), "{failed:#?}\n{}", app.log());

@@ -94,6 +94,15 @@ impl Feed {
         let _ = acknowledged.wait_for(|routers| routers.values().all(|ack| ack.generation >= generation)).await;
     }
 
+    /// As [`Feed::published`], and there is one: after a restart of this role the router still serves what it was told
+    /// by the one before, and takes a moment to come back.
+    async fn served(&self, generation: Generation) {
+        let mut acknowledged = self.acknowledged.subscribe();
+        let all = |routers: &BTreeMap<u64, Ack>| routers.values().all(|ack| ack.generation >= generation);
+        // It fails only when the sender is gone, and the sender is ours.
+        let _ = acknowledged.wait_for(|routers| !routers.is_empty() && all(routers)).await;
+    }
+
     /// Waits until no connected router has requests on this dyno that it was sent before it left the table.
     async fn settled(&self, dyno: DynoId) {
         let mut acknowledged = self.acknowledged.subscribe();
@@ -224,7 +233,7 @@ impl Gate for Feed {
     async fn before_stop(&self, dyno: &Dyno) {
         let told = async {
             let generation = self.follow(dyno.app).await;
-            self.published(generation).await;
+            self.served(generation).await;
         };
         if tokio::time::timeout(PATIENCE, told).await.is_err() {
             tracing::warn!(dyno = %dyno.name, app = %dyno.app, "the router has not answered; the dyno stops all the same");
