@@ -63,10 +63,11 @@ fn a_person_works_inside_running_dynos() {
     drop(app.heroku(&["ps:scale", "worker=1"]));
     app.wait_for_log("worker.1]: State changed from starting to up");
     drop(app.heroku(&["ps:exec", "--status"]).says("web.1"));
+    // What is printed counts: when the input has ended at once, as here, the official client may fail after all is done.
     let command = "echo $DYNO $PORT $USER; cat /proc/self/status | grep -E 'Seccomp:|CapEff'";
-    let said = app.heroku(&["ps:exec", "--", command]).stdout;
+    let said = app.try_heroku(&["ps:exec", "--", command]).stdout;
     assert!(said.contains("web.1 ") && said.contains("Seccomp:\t2") && said.contains("0000000000000000"), "{said}");
-    let said = app.heroku(&["ps:exec", "--dyno", "worker.1", "--", "ps -e -o args"]).stdout;
+    let said = app.try_heroku(&["ps:exec", "--dyno", "worker.1", "--", "ps -e -o args"]).stdout;
     assert!(said.contains("sleep 100000") && !said.contains("server.py"), "its own processes alone: {said}");
     let mut ssh = platform.client_command("heroku", app.directory());
     let said = ssh.args(["ps:exec", "--ssh", "--", "printenv", "DYNO"]).output().expect("the CLI");
@@ -107,7 +108,7 @@ fn files_come_out_of_a_dyno_and_only_its_own() {
         (fs::read(&target).ok(), said)
     };
     let made = "head -c 3000000 /dev/urandom > /app/big; sha256sum /app/big";
-    let sum = app.heroku(&["ps:exec", "--", made]).stdout;
+    let sum = app.try_heroku(&["ps:exec", "--", made]).stdout;
     let (bytes, said) = copy("big", "big.copy");
     assert_eq!(bytes.map(|bytes| bytes.len()), Some(3_000_000), "{said}");
     let here = Command::new("sha256sum").arg(app.directory().join("big.copy")).output().expect("sha256sum");
@@ -119,7 +120,7 @@ fn files_come_out_of_a_dyno_and_only_its_own() {
     for path in ["/etc/shadow", "/proc/1/environ", "/app/../../../../../root/.bashrc", outside.as_str(), "/nowhere"] {
         let (bytes, said) = copy(path, "refused.copy");
         assert!(bytes.is_none_or(|bytes| bytes.is_empty()), "{path}: {said}");
-        assert!(said.text().contains("Could not transfer the file"), "{path}: {said}");
+        assert!(said.text().contains("Could not "), "{path}: {said}");
         _ = fs::remove_file(app.directory().join("refused.copy"));
     }
     app.wait_for_log("(ps:copy)");
@@ -153,7 +154,7 @@ fn nobody_gets_in_without_a_pass_and_its_key() {
         serde_json::from_slice::<Value>(&answer.stdout).expect("JSON")
     };
     let refused = |answer: Value| answer["id"].as_str().unwrap_or("let in").to_owned();
-    assert_eq!(refused(enter("closed", &stranger, "web.1", &public)), "not_found", "another's app");
+    assert_eq!(refused(enter("closed", &stranger, "web.1", &public)), "forbidden", "another's app");
     assert_eq!(refused(enter("closed", "wrong", "web.1", &public)), "unauthorized");
     assert_eq!(refused(enter("closed", &token, "web.7", &public)), "not_found");
     assert_eq!(refused(enter("closed", &token, "web.1", "nonsense")), "invalid_params");
@@ -285,9 +286,18 @@ fn debuggers_and_proxies_reach_into_a_dyno() {
         let _forward = Running::start(&platform, &app, &arguments, "stop port forwarding");
         let mut list = connect(local);
         list.write_all(b"GET /json/list HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        list.read_to_string(&mut answer).expect("text");
-        let targets: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
+        // Node's inspector leaves the connection open.
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            list.read_exact(&mut byte).expect("an answer");
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&head).to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+        let mut body = vec![0; length.expect("a length")];
+        list.read_exact(&mut body).expect("a body");
+        let targets: Value = serde_json::from_slice(&body).expect("JSON");
         let url = targets[0]["webSocketDebuggerUrl"].as_str().expect("a target");
         let path = url.splitn(4, '/').nth(3).expect("a path");
         let mut inspector = connect(local);
@@ -319,5 +329,5 @@ fn debuggers_and_proxies_reach_into_a_dyno() {
         let api = format!("http://{}/stacks", platform.address("DOZEN_API_LISTEN"));
         assert!(!through(&api).status.success());
     }
-    wait_until("the last of them in the log", LONG, || app.log().contains("(ps:socks) after "));
+    wait_until("the last of them in the log", LONG, || app.log().contains("(ps:forward) after "));
 }

@@ -12,7 +12,7 @@ use crate::platform;
 /// An app with nothing but a worker, so that nothing else runs.
 fn app<'a>(platform: &'a TestPlatform, name: &str) -> App<'a> {
     let app = App::create(platform, name);
-    app.write("Procfile", "worker: echo working $0 \"$@\"; exec cat\nsay: echo said:\n");
+    app.write("Procfile", "worker: exec sleep 1000\nsay: echo said:\n");
     app.commit("first");
     drop(app.try_push().success());
     app
@@ -54,9 +54,12 @@ fn a_person_at_a_terminal_has_the_dyno_under_the_fingers() {
     shell.wait_for("-xterm");
     // Ctrl-C ends the command and not the shell, Ctrl-D ends what reads.
     shell.keys("sleep 1000; echo status $?\r");
+    shell.wait_for("sleep 1000; echo status");
     shell.keys("\u{3}");
+    shell.wait_for("^C");
     shell.wait_for("$ ");
-    shell.keys("cat > words; echo wrote $(cat words)\r");
+    shell.keys("echo ready; cat > words; echo wrote $(cat words)\r");
+    shell.wait_for("ready\r");
     shell.keys("hello\r\u{4}");
     shell.wait_for("wrote hello");
     drop(app.heroku(&["ps"]).says("run."));
@@ -122,7 +125,7 @@ fn a_client_that_vanishes_is_followed_by_signals_and_then_by_r16() {
     let mut polite = on_terminal(&platform, &app, &["run", "echo up; exec sleep 1001"]);
     let mut stubborn = on_terminal(&platform, &app, &["run", "trap '' HUP; echo up; sleep 1002; sleep 1003"]);
     for client in [&mut polite, &mut stubborn] {
-        client.wait_for("up\r\n");
+        client.wait_for("up\r");
         client.kill();
     }
     app.wait_for_log("Error R16 (Detached)");
@@ -143,7 +146,7 @@ fn silence_ends_a_session_and_nobody_coming_is_r13() {
     let platform = platform().limit("attach_idle_seconds", 2).limit("attach_wait_seconds", 5).start();
     let app = app(&platform, "silent");
     let mut client = on_terminal(&platform, &app, &["run", "echo up; exec sleep 1000"]);
-    client.wait_for("up\r\n");
+    client.wait_for("up\r");
     client.end();
     app.wait_for_log("Client connection closed. Sending SIGHUP to all processes");
     let body = serde_json::json!({"command": "sleep 1004", "attach": true});

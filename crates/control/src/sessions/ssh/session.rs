@@ -175,7 +175,15 @@ async fn run(
     };
     match ended {
         Ok(Some(exit)) => u32::try_from(Exit::status(exit)).unwrap_or(FAILED),
-        Ok(None) => refuse(to, &format!("{} has stopped.", pass.dyno)).await,
+        Ok(None) => {
+            let reason = format!("{} has stopped.", pass.dyno);
+            if terminal {
+                // A terminal has one output, and clients show nothing else.
+                let _ = to.make_writer().write_all(format!("\r\n{reason}\r\n").as_bytes()).await;
+                return FAILED;
+            }
+            refuse(to, &reason).await
+        }
         Err(reason) => refuse(to, &reason).await,
     }
 }
