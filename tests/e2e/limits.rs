@@ -36,14 +36,17 @@ fn moody(folder: &Path) -> String {
 
 #[test]
 fn a_build_that_uses_too_much_is_ended_and_says_which_limit_it_was() {
+    let buildpacks = tempfile::tempdir().expect("a folder");
+    let listed = buildpacks.path().canonicalize().expect("a folder").display().to_string();
     let platform = platform()
+        .variable("DOZEN_BUILDPACK_DIRS", &listed)
         .limit("slug_bytes", 2_000_000)
         .limit("build_log_bytes", 50_000)
         .limit("build_seconds", 10)
         .limit("build_disk_bytes", 60_000_000)
         .start();
     let app = App::plain(&platform, "greedy");
-    let buildpack = moody(&platform.scratch("moody"));
+    let buildpack = moody(&buildpacks.path().join("moody"));
     drop(app.heroku(&["buildpacks:set", &buildpack]));
     app.write("mode", "well");
     app.commit("small");

@@ -60,7 +60,7 @@ fn of_two_pushes_at_once_one_is_refused() {
     app.write("Procfile", "web: /usr/bin/python3 -u server.py\n");
     app.write("server.py", App::SERVER);
     app.write("requirements.txt", "");
-    app.write("bin/post_compile", "#!/bin/sh\nwhile [ -e /cache/never ]; do :; done\nsleep 5\n");
+    app.write("bin/post_compile", "#!/bin/sh\nwhile [ -e /cache/never ]; do :; done\nsleep 15\n");
     app.commit("slow to build");
     app.git(&["update-index", "--chmod=+x", "bin/post_compile"]);
     app.git(&["commit", "-q", "-m", "executable"]);

@@ -21,9 +21,6 @@ use crate::{
 const DYNOS: u64 = 20;
 const ROUNDS: u64 = 4;
 const LINES: u64 = 500; // a dyno and round
-/// Lines of a chunk or frame that was cut off by a kill: they are sent again, and may be dropped then although they came.
-const UNDER_WAY: u64 = 2_000;
-
 /// `web.7 123` as dyno and number.
 fn numbered(text: &str) -> Option<(&str, u64)> {
     let (dyno, number) = text.split_once(' ')?;
@@ -55,7 +52,8 @@ fn check(what: &str, texts: &[&str], code: &str, repeats: bool) -> String {
     }
     let arrived: u64 = seen.values().map(|numbers| numbers.len() as u64).sum();
     let written = DYNOS * ROUNDS * LINES;
-    let most = if repeats { written + ROUNDS * UNDER_WAY } else { written };
+    // A drain whose role is killed says again what it had told to be dropped; nothing may go without being told.
+    let most = if repeats { u64::MAX } else { written };
     let account = format!("{what}: {arrived} arrived, {dropped} told to be dropped, {again} came again, of {written}");
     assert!((written..=most).contains(&(arrived + dropped)), "{account}");
     account

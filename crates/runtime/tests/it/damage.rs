@@ -49,8 +49,10 @@ async fn a_shim_that_is_killed_takes_its_dyno_alone_with_it_and_both_come_back()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dyno_that_was_stopped_in_its_tracks_is_killed_after_its_grace() {
-    let p = Platform::start(Limits { stop_seconds: 1, ..Limits::default() }).await;
-    p.engine.apply(p.wanted(1, &[("worker", "exec sleep 600", 1)])).await.expect("applied");
+    let p = Platform::start(Limits::default()).await;
+    let mut wanted = p.wanted(1, &[("worker", "exec sleep 600", 1)]);
+    wanted.processes[0].stop.grace = std::time::Duration::from_secs(1);
+    p.engine.apply(wanted).await.expect("applied");
     p.settle(&["worker.1 up"]).await;
     let group = p.host.cgroup(p.dyno("worker.1").id).expect("a group");
     let procs = std::path::Path::new("/sys/fs/cgroup/pids").join(group).join("cgroup.procs");
