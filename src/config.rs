@@ -50,6 +50,18 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "DOZEN_ROUTER_LISTEN", default: "`127.0.0.1:8080`", doc: "Apps, plain HTTP." },
     Variable { name: "DOZEN_ROUTER_TLS_LISTEN", default: "`127.0.0.1:8443`", doc: "Apps over TLS." },
     Variable {
+        name: "DOZEN_ROUTER_METRICS_LISTEN",
+        default: "none: not served",
+        doc: "The router's own figures for Prometheus, at `/metrics`. Give a loopback or internal address.",
+    },
+    Variable {
+        name: "DOZEN_ROUTER_PROXY_NETWORKS",
+        default: "none",
+        doc: "Networks of load balancers that speak the PROXY protocol (version 1 or 2), as prefixes with commas between. \
+              Their connections must begin with its header; what it says of the client is believed. From anywhere else \
+              such a header is a bad request.",
+    },
+    Variable {
         name: "DOZEN_SSH_LISTEN",
         default: "`127.0.0.2:80`",
         doc: "SSH for `ps:exec` and its family; the official client insists on port 80. When this is not set and the \
@@ -117,6 +129,22 @@ pub(crate) const VARIABLES: &[Variable] = &[
         doc: "Go toolchain for builds of Go apps, bound read-only into them. Without one, the system's `go` is used.",
     },
     Variable {
+        name: "DOZEN_ACME_DIRECTORY",
+        default: "`https://acme-v02.api.letsencrypt.org/directory`",
+        doc: "Certificate authority for `certs:auto`, by its ACME directory. Whoever enables `certs:auto` agrees to its \
+              terms of service.",
+    },
+    Variable {
+        name: "DOZEN_ACME_EMAIL",
+        default: "none",
+        doc: "Address that the certificate authority may write to; taken up when its account is made.",
+    },
+    Variable {
+        name: "DOZEN_ACME_CA_FILE",
+        default: "the system's authorities",
+        doc: "PEM file of what the certificate authority's own certificate is checked against: for one of your own.",
+    },
+    Variable {
         name: "DOZEN_HEROKU_CLI",
         default: "`heroku` on `PATH`",
         doc: "The official CLI's executable for `dozen heroku`.",
@@ -179,6 +207,9 @@ pub(crate) struct Listen {
     /// `DOZEN_SSH_LISTEN`; none when the default could not be had.
     #[serde(default)]
     pub(crate) ssh: Option<SocketAddr>,
+    /// `DOZEN_ROUTER_METRICS_LISTEN`
+    #[serde(default)]
+    pub(crate) router_metrics: Option<SocketAddr>,
 }
 
 /// The whole configuration.
@@ -210,12 +241,16 @@ pub(crate) struct Config {
     pub(crate) drain_allow_networks: Vec<Prefix>,
     /// `SSL_CERT_FILE`
     pub(crate) ssl_cert_file: Option<PathBuf>,
+    /// `DOZEN_ROUTER_PROXY_NETWORKS`
+    pub(crate) router_proxy_networks: Vec<Prefix>,
     /// `DOZEN_RUST_SYSROOT`
     pub(crate) rust_sysroot: Option<PathBuf>,
     /// `DOZEN_GO_ROOT`
     pub(crate) go_root: Option<PathBuf>,
     /// `DOZEN_HEROKU_CLI`
     pub(crate) heroku_cli: Option<PathBuf>,
+    /// `DOZEN_ACME_*`
+    pub(crate) acme: dozen_control::acme::Settings,
     /// `DOZEN_LOG`
     pub(crate) log: tracing::Level,
     /// `DOZEN_LIMIT_*`
@@ -292,6 +327,10 @@ impl Config {
             router: address("DOZEN_ROUTER_LISTEN", "127.0.0.1:8080")?,
             router_tls: address("DOZEN_ROUTER_TLS_LISTEN", "127.0.0.1:8443")?,
             ssh: Some(address("DOZEN_SSH_LISTEN", "127.0.0.2:80")?),
+            router_metrics: match text("DOZEN_ROUTER_METRICS_LISTEN") {
+                Some(given) => Some(address("DOZEN_ROUTER_METRICS_LISTEN", given)?),
+                None => None,
+            },
         };
         let list = |name: &'static str| {
             let items = text(name).unwrap_or_default().split(',').map(str::trim);
@@ -305,6 +344,18 @@ impl Config {
         if !apps_domain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.') {
             let problem = "not a domain name (without scheme and port)";
             return Err(Error::Invalid { name: "DOZEN_APPS_DOMAIN", value: apps_domain, problem });
+        }
+        let mut acme = dozen_control::acme::Settings {
+            contact: text("DOZEN_ACME_EMAIL").map(str::to_owned),
+            roots: path("DOZEN_ACME_CA_FILE"),
+            ..Default::default()
+        };
+        if let Some(directory) = text("DOZEN_ACME_DIRECTORY") {
+            if !directory.starts_with("https://") {
+                let problem = "not an address that begins with https://";
+                return Err(Error::Invalid { name: "DOZEN_ACME_DIRECTORY", value: directory.to_owned(), problem });
+            }
+            directory.clone_into(&mut acme.directory);
         }
         let log = text("DOZEN_LOG").unwrap_or("info");
         let log = log.parse().map_err(|_| Error::Invalid {
@@ -326,9 +377,11 @@ impl Config {
             buildpack_dirs: directories("DOZEN_BUILDPACK_DIRS", list("DOZEN_BUILDPACK_DIRS"))?,
             drain_allow_networks: networks("DOZEN_DRAIN_ALLOW_NETWORKS", list("DOZEN_DRAIN_ALLOW_NETWORKS"))?,
             ssl_cert_file: path("SSL_CERT_FILE"),
+            router_proxy_networks: networks("DOZEN_ROUTER_PROXY_NETWORKS", list("DOZEN_ROUTER_PROXY_NETWORKS"))?,
             rust_sysroot: path("DOZEN_RUST_SYSROOT"),
             go_root: path("DOZEN_GO_ROOT"),
             heroku_cli: path("DOZEN_HEROKU_CLI"),
+            acme,
             log,
             limits,
             path: text("PATH").unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").to_owned(),

@@ -68,12 +68,21 @@ pub(crate) fn prepare(data_dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// With whom a lock may be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// With nobody.
+    Alone,
+    /// With others that hold it so: a role's successor, while the former process finishes.
+    Together,
+}
+
 /// Takes the platform's lock.
 ///
 /// # Errors
 /// [`Error::Held`] when another process has it; [`Error::Unusable`]
 pub(crate) fn lock(data_dir: &Path) -> Result<Lock, Error> {
-    match try_lock(&data_dir.join("lock"))? {
+    match try_lock(&data_dir.join("lock"), Held::Alone)? {
         Ok(lock) => Ok(lock),
         Err(pid) => Err(Error::Held { path: data_dir.to_owned(), pid }),
     }
@@ -83,11 +92,11 @@ pub(crate) fn lock(data_dir: &Path) -> Result<Lock, Error> {
 ///
 /// # Errors
 /// [`Error::RoleHeld`] when it is not after the patience; [`Error::Unusable`]
-pub(crate) fn lock_role(data_dir: &Path, role: &str, patience: Duration) -> Result<Lock, Error> {
+pub(crate) fn lock_role(data_dir: &Path, role: &str, how: Held, patience: Duration) -> Result<Lock, Error> {
     let path = data_dir.join("run").join(format!("{role}.lock"));
     let end = Instant::now() + patience;
     loop {
-        match try_lock(&path)? {
+        match try_lock(&path, how)? {
             Ok(lock) => return Ok(lock),
             Err(pid) if Instant::now() > end => {
                 return Err(Error::RoleHeld { role: role.to_owned(), path: data_dir.to_owned(), pid });
@@ -99,18 +108,22 @@ pub(crate) fn lock_role(data_dir: &Path, role: &str, patience: Duration) -> Resu
 
 /// The process that holds the platform's lock, if one does.
 pub(crate) fn holder(data_dir: &Path) -> Option<rustix::process::Pid> {
-    match try_lock(&data_dir.join("lock")) {
+    match try_lock(&data_dir.join("lock"), Held::Alone) {
         Ok(Err(pid)) => rustix::process::Pid::from_raw(pid.parse().ok()?),
         _ => None,
     }
 }
 
 /// The lock, or what its holder wrote into it.
-fn try_lock(path: &Path) -> Result<Result<Lock, String>, Error> {
+fn try_lock(path: &Path, how: Held) -> Result<Result<Lock, String>, Error> {
     let unusable = |source| Error::Unusable { path: path.to_owned(), source };
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = options.map_err(unusable)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let operation = match how {
+        Held::Alone => FlockOperation::NonBlockingLockExclusive,
+        Held::Together => FlockOperation::NonBlockingLockShared,
+    };
+    match flock(&file, operation) {
         Ok(()) => {
             let pid = std::process::id().to_string();
             let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));

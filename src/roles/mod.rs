@@ -62,6 +62,11 @@ impl Role {
         }
     }
 
+    /// Whether a successor serves beside a process that finishes what it is at.
+    pub(crate) fn overlaps(self) -> bool {
+        self == Self::Router
+    }
+
     /// Threads: the router's work is the requests', one thread a processor; the others wait most of the time.
     fn runtime(self) -> io::Result<Runtime> {
         match self {
@@ -157,7 +162,8 @@ fn role(arguments: &[OsString]) -> Result<(), Error> {
     let mut inherited = Inherited::take(words).ok_or(Error::NotOurs)?;
     let config = Config::from_env()?;
     start_logging(config.log);
-    let _lock = data_dir::lock_role(&config.data_dir, role.name(), FORMER_SELF)?;
+    let how = if role.overlaps() { data_dir::Held::Together } else { data_dir::Held::Alone };
+    let _lock = data_dir::lock_role(&config.data_dir, role.name(), how, FORMER_SELF)?;
     raise_open_files();
     let io = |operation| move |source| Error::Io { operation, source };
     let runtime = role.runtime().map_err(io("start the event loop"))?;

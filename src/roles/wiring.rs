@@ -109,6 +109,7 @@ pub(super) async fn control(
         buildpack_dirs: config.buildpack_dirs.clone(),
         reach: config.reach(&listen),
         certificates: certificates(config),
+        acme: config.acme.clone(),
         hook: vec![executable.to_string_lossy().into_owned(), "git-hook".to_owned()],
     };
     let logs = Sender::connect(config.data_dir.join("run/logs.sock"), "control", capacity(&config.limits));
@@ -171,14 +172,19 @@ pub(super) async fn router(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RoleError> {
     let (plain, tls) = (inherited.listener("plain")?, inherited.listener("tls")?);
-    let listen = listeners::recorded(config);
-    announce(inherited.ready, move || answers(listen.router, "/"));
+    let metrics = config.listen.router_metrics.map(|_| inherited.listener("metrics")).transpose()?;
+    // Not by a request: the socket is shared with a former router that may still answer.
+    let (ready, told) = tokio::sync::watch::channel(false);
+    announce(inherited.ready, move || std::future::ready(*told.borrow()));
     let paths = dozen_control::tls::ensure(&config.data_dir, &certificates(config)).map_err(Error::from)?;
     let options = dozen_router::Options {
         http: plain,
         https: Some(dozen_router::Https { listener: tls, certificate: paths.apps_certificate, key: paths.apps_key }),
         run_directory: config.data_dir.join("run"),
         limits: config.limits.clone(),
+        proxies: config.router_proxy_networks.clone(),
+        metrics,
+        ready,
         apps_domain: config.apps_domain.clone(),
     };
     Ok(dozen_router::run(options, shutdown).await.map_err(Error::from)?)

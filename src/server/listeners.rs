@@ -34,6 +34,8 @@ pub(crate) struct Listeners {
     pub(crate) router_tls: TcpListener,
     /// `DOZEN_SSH_LISTEN`
     pub(crate) ssh: Option<TcpListener>,
+    /// `DOZEN_ROUTER_METRICS_LISTEN`
+    pub(crate) router_metrics: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -55,6 +57,10 @@ impl Listeners {
             router: bind("DOZEN_ROUTER_LISTEN", listen.router)?,
             router_tls: bind("DOZEN_ROUTER_TLS_LISTEN", listen.router_tls)?,
             ssh,
+            router_metrics: match listen.router_metrics {
+                Some(address) => Some(bind("DOZEN_ROUTER_METRICS_LISTEN", address)?),
+                None => None,
+            },
         })
     }
 
@@ -69,6 +75,7 @@ impl Listeners {
             router: self.router.local_addr()?,
             router_tls: self.router_tls.local_addr()?,
             ssh: self.ssh.as_ref().map(TcpListener::local_addr).transpose()?,
+            router_metrics: self.router_metrics.as_ref().map(TcpListener::local_addr).transpose()?,
         })
     }
 }
@@ -112,7 +119,8 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("an address");
         let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let listen = Listen { api: free, tls: address, router: free, router_tls: free, ssh: None };
+        let listen =
+            Listen { api: free, tls: address, router: free, router_tls: free, ssh: None, router_metrics: None };
         let error = Listeners::bind(&listen, false).expect_err("taken").to_string();
         assert!(error.contains("DOZEN_TLS_LISTEN") && error.contains(&address.port().to_string()), "{error}");
         // Who did not ask for SSH can do without.

@@ -66,7 +66,7 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, Error> {
     data_dir::prepare(&config.data_dir)?;
     let _lock = data_dir::lock(&config.data_dir)?;
     for role in Role::ALL {
-        data_dir::lock_role(&config.data_dir, role.name(), FORMER_ROLES)?;
+        data_dir::lock_role(&config.data_dir, role.name(), data_dir::Held::Alone, FORMER_ROLES)?;
     }
     let listeners = Listeners::bind(&config.listen, config.ssh_given)?;
     let listen = listeners.addresses().map_err(io("ask for the addresses of the listening sockets"))?;
@@ -89,19 +89,21 @@ async fn keep(
 ) -> Result<ExitCode, Error> {
     let io = |operation| move |source| Error::Io { operation, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for SIGTERM"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(io("listen for SIGHUP"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for SIGINT"))?;
     let lifeline = Lifeline::new().map_err(io("make the lifeline of the roles"))?;
     let (ready, mut readies) = mpsc::channel(Role::ALL.len());
     // Logs goes last, so that it takes the others' last lines.
     let (stop_others, _) = watch::channel(supervise::Order::Run);
     let (stop_logs, _) = watch::channel(supervise::Order::Run);
+    let (renew, _) = watch::channel(0_u64);
     let (mut others, mut logs) = (JoinSet::new(), JoinSet::new());
     for role in Role::ALL {
         let supervised = Supervised::new(role, &executable, &listeners, &lifeline, ready.clone());
         if role == Role::Logs {
-            logs.spawn(supervised.keep(stop_logs.subscribe()));
+            logs.spawn(supervised.keep(stop_logs.subscribe(), renew.subscribe()));
         } else {
-            others.spawn(supervised.keep(stop_others.subscribe()));
+            others.spawn(supervised.keep(stop_others.subscribe(), renew.subscribe()));
         }
     }
     drop(ready);
@@ -112,6 +114,10 @@ async fn keep(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: every role is started anew from the executable");
+                renew.send_modify(|count| *count += 1);
+            }
             Some(role) = readies.recv() => {
                 tracing::debug!(role = role.name(), "role is ready");
                 waiting -= 1;

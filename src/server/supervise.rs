@@ -21,6 +21,7 @@ use tokio::{
     net::unix::pipe,
     process::{Child, Command},
     sync::{mpsc, watch},
+    task::JoinSet,
 };
 
 use super::listeners::Listeners;
@@ -46,8 +47,13 @@ pub(super) enum Order {
     Kill,
 }
 
+/// Longest time that a successor may take to be ready before the former process is kept.
+const SUCCESSION: Duration = Duration::from_secs(30);
+
 /// What a role's keeper wakes up for.
 enum Happened {
+    /// It is to be replaced by what the executable's file is now.
+    Renewed,
     Ended(io::Result<ExitStatus>),
     /// The readiness pipe was written to, or closed.
     Told(bool),
@@ -94,7 +100,9 @@ impl Supervised {
                 always.into_iter().chain(ssh).collect()
             }
             Role::Router => {
-                vec![("plain", listeners.router.as_raw_fd()), ("tls", listeners.router_tls.as_raw_fd())]
+                let plain = [("plain", &listeners.router), ("tls", &listeners.router_tls)];
+                let metrics = listeners.router_metrics.as_ref().map(|metrics| ("metrics", metrics));
+                plain.into_iter().chain(metrics).map(|(name, listener)| (name, listener.as_raw_fd())).collect()
             }
             Role::Logs => Vec::new(),
         };
@@ -134,10 +142,36 @@ impl Supervised {
         Ok((child, pipe::Receiver::from_owned_fd(reader)?))
     }
 
+    /// Starts another process of the role beside the one that runs and waits until it serves.
+    async fn successor(&self, order: &mut watch::Receiver<Order>) -> Option<Child> {
+        let (mut child, mut readiness) = self
+            .spawn()
+            .inspect_err(|error| tracing::error!(role = self.role.name(), %error, "cannot start the role"))
+            .ok()?;
+        let mut byte = [0];
+        let ready = tokio::select! {
+            read = readiness.read(&mut byte) => matches!(read, Ok(1)),
+            () = tokio::time::sleep(SUCCESSION) => false,
+            _ = order.wait_for(|order| *order > Order::Run) => false,
+        };
+        if ready {
+            return Some(child);
+        }
+        // It has said why it does not serve.
+        _ = child.kill().await;
+        None
+    }
+
     /// Keeps the role running until told otherwise. Ends early, and names the role, when it exits by itself before it
     /// was ever ready: it has said why, and starting it again would not help.
-    pub(super) async fn keep(self, mut order: watch::Receiver<Order>) -> Option<Role> {
+    pub(super) async fn keep(
+        self,
+        mut order: watch::Receiver<Order>,
+        mut renewal: watch::Receiver<u64>,
+    ) -> Option<Role> {
         let name = self.role.name();
+        // Processes that were replaced and finish what they are at.
+        let mut retiring = JoinSet::new();
         let mut restarts = 0;
         let mut was_ready = false;
         loop {
@@ -145,19 +179,42 @@ impl Supervised {
             match self.spawn() {
                 Err(error) => tracing::error!(role = name, %error, "cannot start the role"),
                 Ok((mut child, mut readiness)) => {
-                    let mut told = false;
+                    let (mut told, mut renewed) = (false, false);
                     let status = loop {
                         let mut byte = [0];
                         let happened = tokio::select! {
                             status = child.wait() => Happened::Ended(status),
                             read = readiness.read(&mut byte), if !told => Happened::Told(matches!(read, Ok(1))),
                             _ = order.wait_for(|order| *order > Order::Run) => Happened::Ordered,
+                            // The sender lives as long as the parent.
+                            Ok(()) = renewal.changed(), if was_ready => Happened::Renewed,
                         };
                         match happened {
                             Happened::Ended(status) => break status,
                             Happened::Ordered => {
                                 stop(&mut child, &mut order).await;
+                                while retiring.join_next().await.is_some() {}
                                 return None;
+                            }
+                            Happened::Renewed if self.role.overlaps() => match self.successor(&mut order).await {
+                                Some(successor) => {
+                                    tracing::info!(
+                                        role = name,
+                                        "a new process has taken over; the former one finishes"
+                                    );
+                                    let (mut former, mut order) =
+                                        (std::mem::replace(&mut child, successor), order.clone());
+                                    retiring.spawn(async move { stop(&mut former, &mut order).await });
+                                }
+                                None => {
+                                    tracing::error!(role = name, "the new process is not ready; the former one goes on")
+                                }
+                            },
+                            Happened::Renewed => {
+                                tracing::info!(role = name, "starting the role anew");
+                                stop(&mut child, &mut order).await;
+                                renewed = true;
+                                break child.wait().await;
                             }
                             Happened::Told(ready) => {
                                 told = true;
@@ -170,6 +227,10 @@ impl Supervised {
                             }
                         }
                     };
+                    if renewed {
+                        restarts = 0;
+                        continue;
+                    }
                     if !was_ready && status.as_ref().is_ok_and(|status| status.code().is_some()) {
                         return Some(self.role);
                     }

@@ -7,6 +7,7 @@ mod access;
 mod accounts;
 mod apps;
 mod builds;
+mod certificates;
 mod config;
 mod domains;
 mod drains;

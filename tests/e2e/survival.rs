@@ -1,6 +1,11 @@
 //! `kill -9` of any role or of the parent: no dyno stops, and the platform comes back and knows them all.
 
-use std::process::{Command, Stdio};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use dozen_testkit::{App, LONG, wait_until};
 
@@ -84,4 +89,51 @@ fn a_push_whose_release_command_outlives_control_is_released_once() {
     let (_, releases) = platform.api("GET", "/apps/outliving/releases", None);
     assert_eq!(releases.as_array().map(Vec::len), Some(3), "{releases}");
     let _answer = app.wait_for_answer();
+}
+
+/// Asks the app for a path over a connection of its own; the status, or 0 when none came.
+fn status(address: &str, path: &str) -> u16 {
+    let mut answer = String::new();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: upgraded.localhost\r\nConnection: close\r\n\r\n");
+    // What came before a broken connection is looked at all the same.
+    _ = TcpStream::connect(address).and_then(|mut stream| {
+        stream.set_read_timeout(Some(LONG))?;
+        stream.write_all(request.as_bytes())?;
+        stream.read_to_string(&mut answer)
+    });
+    answer.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn an_upgrade_of_the_roles_loses_no_request() {
+    let platform = platform().start();
+    let app = App::plain(&platform, "upgraded");
+    let _pushed = app.push();
+    let shims = platform.shims();
+    let (router, control) = (platform.role("router"), platform.role("control"));
+    let address = platform.address("DOZEN_ROUTER_LISTEN");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Longer than the new router takes to start: the former one finishes it.
+        let open = scope.spawn(|| status(&address, "/sleep/8"));
+        // One request after the other, all through the change.
+        let stream = scope.spawn(|| {
+            let mut statuses = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                statuses.push(status(&address, "/"));
+            }
+            statuses
+        });
+        app.wait_for_log("path=\"/\"");
+        platform.renew_roles();
+        wait_until("the former router's end", LONG, || !platform.is_alive(router));
+        wait_until("another control role", LONG, || platform.role("control") != control);
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(open.join().expect("an answer"), 200, "the request that was open");
+        let statuses = stream.join().expect("answers");
+        assert!(statuses.len() > 10 && statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    });
+    assert_ne!(platform.role("router"), router);
+    assert_eq!(platform.shims(), shims);
+    wait_until("the API to answer", LONG, || platform.api("GET", "/apps/upgraded", None).0 == 200);
 }

@@ -26,3 +26,4 @@ pub mod removal;
 pub mod routes;
 pub mod shim;
 pub mod socket;
+pub mod traffic;

@@ -150,6 +150,11 @@ impl Sender {
         self.queue.push(line);
     }
 
+    /// How many lines did not fit so far.
+    pub fn lost(&self) -> u64 {
+        self.queue.lost()
+    }
+
     /// Waits until the logs role has stored all lines queued so far: for a role that is about to end. It waits for
     /// ever while the logs role is away, so give it a limit.
     pub async fn flushed(&self) {
@@ -208,6 +213,8 @@ mod sender {
     struct Waiting {
         lines: VecDeque<Line>,
         dropped: HashMap<AppId, (u64, clock::Micros)>,
+        /// All that were ever dropped.
+        lost: u64,
         /// Lines were taken and are not stored yet.
         sending: bool,
     }
@@ -228,11 +235,16 @@ mod sender {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             if waiting.lines.len() >= self.capacity {
                 waiting.dropped.entry(line.app).or_insert((0, line.at)).0 += 1;
+                waiting.lost += 1;
                 return;
             }
             waiting.lines.push_back(line);
             drop(waiting);
             self.nudge.notify_one();
+        }
+
+        pub(super) fn lost(&self) -> u64 {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).lost
         }
 
         pub(super) fn drain(&self, most: usize) -> Vec<Line> {

@@ -105,11 +105,8 @@ pub async fn connect(host: &Host, reach: &Reach, limit: Duration) -> Result<TcpS
     timeout(limit, connected).await.map_err(|_| Error::Late(host.to_string(), limit))?
 }
 
-/// TLS of a client that trusts the certificates in `own` if it is given, else those that the system trusts.
-///
-/// # Errors
-/// When the provider of TLS has no usable version, which it does not lack.
-pub fn tls(own: Option<&Path>) -> Result<Arc<ClientConfig>, rustls::Error> {
+/// The certificates in `own` if it is given, else those that the system trusts.
+pub fn roots(own: Option<&Path>) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let bundles = own.map_or_else(|| BUNDLES.map(PathBuf::from).to_vec(), |own| vec![own.to_owned()]);
     for bundle in bundles {
@@ -119,9 +116,17 @@ pub fn tls(own: Option<&Path>) -> Result<Arc<ClientConfig>, rustls::Error> {
             break;
         }
     }
+    roots
+}
+
+/// TLS of a client that trusts the certificates in `own` if it is given, else those that the system trusts.
+///
+/// # Errors
+/// When the provider of TLS has no usable version, which it does not lack.
+pub fn tls(own: Option<&Path>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    Ok(Arc::new(builder.with_root_certificates(roots(own)).with_no_client_auth()))
 }
 
 #[cfg(test)]

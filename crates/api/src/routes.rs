@@ -14,6 +14,8 @@ use dozen_domain::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::traffic::Traffic;
+
 /// Counts the changes of the table, from 1, never reused within one control process's life.
 pub type Generation = u64;
 
@@ -182,6 +184,16 @@ impl Message {
             Self::Remove { app, .. } => Some(*app),
         }
     }
+}
+
+/// Router to control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// An answer to a [`Message`].
+    Ack(Ack),
+    /// How apps' requests went, about once a second while there are any.
+    Traffic(Traffic),
 }
 
 /// Router to control: requests that arrive from now on see this generation. Said again, with the same generation, when

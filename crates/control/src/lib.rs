@@ -5,6 +5,7 @@
 //! `http/routes.rs` is the whole route table of the API. What runs dynos and builds is behind traits and handed in by
 //! the root package; this crate reads no environment and opens no listening TCP socket itself.
 
+pub mod acme;
 pub mod auth;
 pub mod cron;
 pub mod git;
@@ -18,6 +19,7 @@ pub mod sessions;
 pub mod state;
 pub mod store;
 pub mod tls;
+pub mod traffic;
 
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
@@ -72,6 +74,8 @@ pub struct Options {
     pub reach: Reach,
     /// What the certificates are for.
     pub certificates: tls::Names,
+    /// The certificate authority for apps' domains.
+    pub acme: acme::Settings,
     /// Command of git's pre-receive hook, a program that calls [`hook::main`]: this executable and `git-hook`.
     pub hook: Vec<String>,
 }

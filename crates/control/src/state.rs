@@ -25,13 +25,14 @@ use dozen_domain::{
 };
 
 use crate::{
-    Error, Options,
+    Error, Options, acme,
     auth::{failures::Failures, keys::Keys, rate::Rates},
     cron, git, ops,
-    reconcile::Nudge,
+    reconcile::{Nudge, certificates::Challenges},
     sessions::Sessions,
     store::Store,
     tls,
+    traffic::Board,
 };
 
 /// [`Options`] without the listeners.
@@ -71,6 +72,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What the certificates are for.
     pub certificates: tls::Names,
+    /// The certificate authority for apps' domains.
+    pub acme: acme::Settings,
     /// Command of git's pre-receive hook.
     pub hook: Vec<String>,
 }
@@ -107,6 +110,7 @@ impl Settings {
             reach: options.reach,
             limits: options.limits,
             certificates: options.certificates,
+            acme: options.acme,
             hook: options.hook,
         };
         (settings, Listeners { api: options.api_listener, tls: options.tls_listener, ssh: options.ssh_listener })
@@ -132,6 +136,7 @@ impl Settings {
             reach: Reach::default(),
             limits: Limits::default(),
             certificates: tls::Names { apps_domain: "localhost".to_owned(), ..tls::Names::default() },
+            acme: acme::Settings::default(),
             hook: Vec::new(),
         }
     }
@@ -171,6 +176,10 @@ pub struct Shared {
     pub cron: cron::Bell,
     /// Pushes under way.
     pub pushes: git::Pushes,
+    /// What the router is to answer certificate authorities.
+    pub challenges: Challenges,
+    /// How apps' requests went lately.
+    pub traffic: Board,
     /// Git requests of this hour.
     pub git_requests: git::Requests,
 }
@@ -223,6 +232,8 @@ impl Context {
             sessions: Sessions::default(),
             cron: cron::Bell::default(),
             pushes: git::Pushes::default(),
+            challenges: Challenges::default(),
+            traffic: Board::default(),
             git_requests: git::Requests::default(),
         }));
         ops::accounts::ensure_admin(&context).await?;

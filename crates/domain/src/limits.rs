@@ -200,6 +200,8 @@ limits! {
     router_tls_handshake_ms = 10_000;
     /// Time between two looks of the router for a renewed default certificate.
     router_certificate_look_ms = 10_000;
+    /// Time between two words of the router to control on how apps' requests went.
+    router_traffic_ms = 1_000;
     /// Time that requests wait for the first route table after a start (H99).
     router_table_wait_ms = 10_000;
     /// Longest that a dyno's stop waits for requests that it was sent before; later ones go elsewhere.
@@ -245,6 +247,16 @@ limits! {
     drain_idle_seconds = 300;
     /// Life of a log session's URL.
     log_session_seconds = 300;
+
+    /// Time between two looks for certificates that are to be had or renewed.
+    acme_look_seconds = 60;
+    /// Pause after a certificate authority has refused; it doubles with every further refusal (Let's Encrypt allows five
+    /// an hour).
+    acme_retry_seconds = 1_800;
+    /// Longest pause after a refusal.
+    acme_retry_max_seconds = 86_400;
+    /// A certificate with fewer days left is renewed, or one with less than a third of its life.
+    acme_renew_days = 30;
 
     /// API calls per account and hour.
     api_calls_per_hour = 4_500;

@@ -49,7 +49,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn router(run_directory: PathBuf, port: &str, https: Option<Https>) -> Result<(), Box<dyn Error>> {
     let http = TcpListener::bind(format!("127.0.0.1:{port}"))?;
     let limits = Limits { router_connections: 100_000, ..Limits::default() };
-    let options = Options { http, https, run_directory, limits, apps_domain: "apps.test".to_owned() };
+    let options = Options {
+        http,
+        https,
+        run_directory,
+        limits,
+        proxies: vec![],
+        metrics: None,
+        ready: tokio::sync::watch::Sender::new(false),
+        apps_domain: "apps.test".to_owned(),
+    };
     // As the role does: a thread a processor.
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(dozen_router::run(options, std::future::pending()))?)

@@ -13,6 +13,7 @@ use dozen_api::{
     clock,
     logs::{Line, Source},
 };
+use dozen_domain::ids::DynoId;
 use tokio::time::Instant;
 
 use crate::{
@@ -64,6 +65,8 @@ pub(crate) struct Exchange {
     pub(crate) app: Option<Arc<App>>,
     /// Counts towards the app's backlog until the response begins.
     pub(crate) waiting: Option<Waiting>,
+    /// The dyno that its cookie asks for.
+    pub(crate) wanted: Option<DynoId>,
     /// The dyno that was tried last.
     pub(crate) dyno: Option<Arc<Upstream>>,
     /// How long connecting to it took.
@@ -84,8 +87,12 @@ impl Exchange {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
+        let verdict = error.map(Error::verdict);
+        let status = verdict.map_or(Some(self.status), |verdict| verdict.status);
+        let code = verdict.and_then(|verdict| verdict.code);
+        self.router.metrics.count(self.app.as_ref(), status, code, self.started.elapsed());
         let Some(app) = &self.app else { return };
-        let text = access_log::line(self, error.map(Error::verdict).as_ref());
+        let text = access_log::line(self, verdict.as_ref());
         let process = "router".to_owned();
         self.router.logs.send(Line { app: app.id, at: clock::now(), source: Source::Heroku, process, text });
     }

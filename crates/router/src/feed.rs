@@ -16,17 +16,16 @@ use std::{
 
 use dozen_api::{
     frame,
-    routes::{Ack, Generation, Message},
+    routes::{Ack, Generation, Message, Report},
     socket,
 };
-use dozen_domain::ids::DynoId;
+use dozen_domain::{ids::DynoId, limits::millis};
 use tokio::{
-    io::AsyncWrite,
     sync::{Notify, mpsc},
-    time::{sleep, timeout},
+    time::{Instant, MissedTickBehavior, sleep, timeout},
 };
 
-use crate::{table::Table, upstreams::Upstream};
+use crate::{Router, table::Table, upstreams::Upstream};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -76,12 +75,12 @@ pub(crate) fn load(table: &Table, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Follows control for ever; fires `changed` after each change.
-pub(crate) async fn follow(table: Arc<Table>, path: PathBuf, changed: Arc<Notify>) {
+/// Follows control for ever; fires `changed` after each change, and tells how requests went.
+pub(crate) async fn follow(router: Arc<Router>, path: PathBuf, changed: Arc<Notify>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let mut heard = false;
-        if let Err(error) = listen(&table, &path, &changed, &mut heard).await {
+        if let Err(error) = talk(&router, &path, &changed, &mut heard).await {
             tracing::debug!(%error, path = %path.display(), "control does not tell routes");
         }
         if heard {
@@ -93,9 +92,11 @@ pub(crate) async fn follow(table: Arc<Table>, path: PathBuf, changed: Arc<Notify
     }
 }
 
-async fn listen(table: &Table, path: &Path, changed: &Notify, heard: &mut bool) -> io::Result<()> {
+async fn talk(router: &Router, path: &Path, changed: &Notify, heard: &mut bool) -> io::Result<()> {
+    let table = &router.table;
     let (mut from, mut to) = socket::connect(path).await?.into_split();
     let (applied, news) = mpsc::unbounded_channel();
+    let (sender, mut reports) = mpsc::unbounded_channel();
     let hear = async {
         while let Some(message) = frame::read::<_, Message>(&mut from).await? {
             let known = |app: Option<_>| app.map_or_else(|| table.upstreams(), |app| table.upstreams_of(app));
@@ -113,9 +114,25 @@ async fn listen(table: &Table, path: &Path, changed: &Notify, heard: &mut bool) 
         }
         Ok(())
     };
+    let tell = async {
+        let mut tick = tokio::time::interval(millis(router.limits.router_traffic_ms));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let report = tokio::select! {
+                biased;
+                Some(ack) = reports.recv() => Report::Ack(ack),
+                _ = tick.tick() => match router.metrics.take() {
+                    traffic if traffic.apps.is_empty() => continue,
+                    traffic => Report::Traffic(traffic),
+                },
+            };
+            frame::write(&mut to, &report).await?;
+        }
+    };
     tokio::select! {
         ended = hear => ended,
-        ended = acknowledge(&mut to, news) => ended,
+        ended = tell => ended,
+        () = acknowledge(&sender, news) => Ok(()),
     }
 }
 
@@ -123,10 +140,7 @@ async fn listen(table: &Table, path: &Path, changed: &Notify, heard: &mut bool) 
 type Left = Vec<(DynoId, Weak<Upstream>)>;
 
 /// Acknowledges each generation, and again whenever fewer of the dynos that left the table are busy.
-async fn acknowledge(
-    to: &mut (impl AsyncWrite + Unpin),
-    mut news: mpsc::UnboundedReceiver<(Generation, Left)>,
-) -> io::Result<()> {
+async fn acknowledge(to: &mpsc::UnboundedSender<Ack>, mut news: mpsc::UnboundedReceiver<(Generation, Left)>) {
     let (mut left, mut said) = (Left::new(), Ack::default());
     loop {
         let next = if left.is_empty() {
@@ -134,12 +148,13 @@ async fn acknowledge(
         } else {
             timeout(SETTLE_LOOK, news.recv()).await.unwrap_or(Some((said.generation, Left::new())))
         };
-        let Some((generation, more)) = next else { return Ok(()) };
+        let Some((generation, more)) = next else { return };
         left.extend(more);
         left.retain(|(_, dyno)| dyno.strong_count() > 0);
         let ack = Ack { generation, busy: left.iter().map(|(dyno, _)| *dyno).collect() };
         if ack != said {
-            frame::write(to, &ack).await?;
+            // Its receiver lives as long as this future.
+            let _ = to.send(ack.clone());
             said = ack;
         }
     }
@@ -147,11 +162,15 @@ async fn acknowledge(
 
 /// Writes the table to disk after changes, for ever.
 pub(crate) async fn save(table: Arc<Table>, path: PathBuf, changed: Arc<Notify>) {
+    let mut pause = GATHER;
     loop {
         changed.notified().await;
-        sleep(GATHER).await;
+        sleep(pause).await;
+        let began = Instant::now();
         let (table, path) = (table.clone(), path.clone());
         let written = tokio::task::spawn_blocking(move || write(&table, &path)).await;
+        // A large table that changes all the time is written so often that it costs a twentieth of a core.
+        pause = GATHER.max(began.elapsed() * 20);
         if let Ok(Err(error)) = written {
             let source = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(%error, cause = source, "a restart of the router without control would not know the latest routes");
@@ -164,7 +183,8 @@ pub(crate) async fn save(table: Arc<Table>, path: PathBuf, changed: Arc<Notify>)
 /// # Errors
 /// When the disk does not take it; the old one stays.
 pub(crate) fn write(table: &Table, path: &Path) -> Result<(), Error> {
-    let new = path.with_extension("json.new");
+    // Another router may be about to do the same: while one takes over from the other.
+    let new = path.with_extension(format!("json.{}.new", std::process::id()));
     let written = || -> io::Result<()> {
         // It holds keys. One that was left half written by a crash may have any mode.
         match fs::remove_file(&new) {

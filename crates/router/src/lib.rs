@@ -18,6 +18,7 @@ mod feed;
 mod headers;
 mod link;
 mod listen;
+mod metrics;
 mod pages;
 mod phases;
 mod serve;
@@ -38,10 +39,13 @@ use std::{
 };
 
 use dozen_api::logs;
-use dozen_domain::limits::{Limits, millis};
+use dozen_domain::{
+    limits::{Limits, millis},
+    network::Prefix,
+};
 use tokio::{
     net::TcpListener,
-    sync::Notify,
+    sync::{Notify, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -63,6 +67,12 @@ pub struct Options {
     pub run_directory: PathBuf,
     /// The platform's limits; those called `router_` and the size of the buffer for log lines are used.
     pub limits: Limits,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    pub proxies: Vec<Prefix>,
+    /// Where the router tells of itself, already bound.
+    pub metrics: Option<std::net::TcpListener>,
+    /// Is told when requests are served by a table.
+    pub ready: watch::Sender<bool>,
     /// Every app answers at `<name>.<apps_domain>`.
     pub apps_domain: String,
 }
@@ -84,7 +94,7 @@ pub enum Error {
     /// A listening socket cannot be used.
     #[error("listening on the router's {name} socket")]
     Listen {
-        /// `HTTP` or `HTTPS`.
+        /// `HTTP`, `HTTPS` or `metrics`.
         name: &'static str,
         /// Why not.
         #[source]
@@ -103,6 +113,9 @@ struct Router {
     tls: Option<Arc<tls::Resolver>>,
     /// Where apps are asked for over TLS.
     https_port: Option<u16>,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    proxies: Vec<Prefix>,
+    metrics: metrics::Metrics,
     logs: logs::Sender,
     connections: AtomicU64,
     /// Fires when a connection ends.
@@ -122,7 +135,7 @@ struct Router {
 /// # Errors
 /// When a socket or the default certificate cannot be used; never once it has begun to serve.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let Options { http, https, run_directory, limits, apps_domain } = options;
+    let Options { http, https, run_directory, limits, proxies, metrics, ready, apps_domain } = options;
     let http = listener("HTTP", http)?;
     let table = Arc::new(Table::new(&apps_domain));
     let port = |https: &Https| https.listener.local_addr().ok().map(|address| address.port());
@@ -143,6 +156,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         table: table.clone(),
         tls,
         https_port,
+        proxies,
+        metrics: metrics::Metrics::default(),
         connections: AtomicU64::new(0),
         freed: Notify::new(),
         tasks: TaskTracker::new(),
@@ -159,8 +174,13 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         background.spawn(async move { end.run_until_cancelled(task).await });
     };
     spawn(Box::pin(feed::start(table.clone(), saved.clone())));
-    spawn(Box::pin(feed::follow(table.clone(), run_directory.join("routes.sock"), changed.clone())));
-    spawn(Box::pin(feed::save(table.clone(), saved, changed)));
+    if let Some(metrics) = metrics {
+        spawn(Box::pin(metrics::serve(router.clone(), listener("metrics", metrics)?)));
+    }
+    spawn(Box::pin(feed::follow(router.clone(), run_directory.join("routes.sock"), changed.clone())));
+    let saving = end.child_token();
+    let save = saving.clone().run_until_cancelled_owned(feed::save(table.clone(), saved, changed));
+    spawn(Box::pin(async move { _ = save.await }));
     spawn(Box::pin(reap(router.clone())));
     spawn(Box::pin(renew(router.clone())));
     router.tasks.spawn(listen::accept(router.clone(), http, None));
@@ -168,8 +188,19 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         router.tasks.spawn(listen::accept(router.clone(), listener, Some(acceptor)));
     }
 
-    shutdown.await;
+    let serving = async {
+        // Without any table requests are told so, after the same time.
+        let _ = timeout(millis(router.limits.router_table_wait_ms), router.table.ready()).await;
+        ready.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = shutdown => {}
+        () = serving => {}
+    }
     router.stop.cancel();
+    // A successor keeps the table on disk from here on.
+    saving.cancel();
     router.tasks.close();
     if timeout(millis(router.limits.router_drain_ms), router.tasks.wait()).await.is_err() {
         router.cutting.store(true, Ordering::Relaxed);

@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     Router,
+    edge::proxy_protocol,
     exchange::Client,
     serve::{http1, http2},
     tls,
@@ -105,6 +106,22 @@ async fn serve(
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
     let mut client = Client::new(peer.ip(), local.port(), acceptor.is_some(), excess);
+    if router.proxies.iter().any(|network| network.contains(peer.ip().to_canonical())) {
+        let time = millis(router.limits.router_tls_handshake_ms);
+        let read = async { timeout(time, proxy_protocol::read(&mut stream)).await.ok() };
+        match until_stop(router, read).await {
+            Some(Ok(Some(behind))) => {
+                let tls = acceptor.is_some() || behind.tls;
+                client = Client::new(behind.source.ip(), behind.destination.port(), tls, excess);
+            }
+            Some(Ok(None)) => {}
+            Some(Err(error)) => {
+                tracing::debug!(%error, %peer, "a trusted proxy sent no header of the PROXY protocol");
+                return;
+            }
+            None => return,
+        }
+    }
     match acceptor {
         None => {
             let client = Arc::new(client);

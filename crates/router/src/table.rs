@@ -22,7 +22,7 @@ use dozen_api::routes::{self, DynoState, Generation, Message};
 use dozen_domain::ids::AppId;
 use tokio::sync::{Notify, watch};
 
-use crate::{edge::certificates::Certificates, upstreams::Upstream};
+use crate::{edge::certificates::Certificates, metrics::Tally, upstreams::Upstream};
 
 const SHARDS: usize = 256; // a power of two; at 100,000 hosts one holds about 400
 
@@ -32,6 +32,8 @@ pub(crate) struct App {
     view: ArcSwap<View>,
     changed: Notify,
     waiting: AtomicU64,
+    /// Its requests since control was told last.
+    pub(crate) tally: Tally,
 }
 
 /// What control last said of an app.
@@ -63,6 +65,11 @@ impl App {
     /// Fires when the view changes.
     pub(crate) fn changed(&self) -> &Notify {
         &self.changed
+    }
+
+    /// Requests that wait for their answer to begin.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Counts a request in, unless `limit` requests wait already.
@@ -183,9 +190,19 @@ impl Table {
 
     /// The table as a message that brings another router to the same state.
     pub(crate) fn snapshot(&self) -> Message {
+        // Copying the apps of a large table takes longer than an update may wait.
+        let (generation, views): (_, Vec<Arc<View>>) = {
+            let known = self.lock();
+            (known.generation, known.apps.values().map(|app| app.view()).collect())
+        };
+        Message::Snapshot { generation, apps: views.iter().map(|view| view.app.clone()).collect() }
+    }
+
+    /// Generation, apps and hosts, for people to see.
+    pub(crate) fn size(&self) -> (Generation, u64, u64) {
+        let hosts = self.hosts.load().shards.iter().map(|shard| shard.len() as u64).sum();
         let known = self.lock();
-        let apps = known.apps.values().map(|app| app.view().app.clone()).collect();
-        Message::Snapshot { generation: known.generation, apps }
+        (known.generation, known.apps.len() as u64, hosts)
     }
 
     /// An app's dynos.
@@ -302,6 +319,7 @@ fn revive(former: Option<Arc<App>>, app: routes::App) -> Arc<App> {
             view: ArcSwap::from_pointee(view),
             changed: Notify::new(),
             waiting: AtomicU64::new(0),
+            tally: Tally::default(),
         }),
     }
 }

@@ -441,6 +441,11 @@ impl TestPlatform {
         wait_until(&format!("another {role} role"), LONG, || !processes::is_alive(former) && self.role(role) != former);
     }
 
+    /// Asks the parent to start every role anew from the executable (SIGHUP).
+    pub fn renew_roles(&self) {
+        processes::kill(self.pid(), Signal::HUP);
+    }
+
     /// Kills the parent (SIGKILL) and waits until its roles are gone.
     pub fn kill_parent(&self) {
         let roles = ["control", "router", "logs"].map(|role| self.role(role));

@@ -109,9 +109,10 @@ pub fn generation() -> Named {
     Named { id: Uuid::from_u128(0x2c1b_9d7e_40aa_4e55_b6f3_77d0_9e21_c4a8), name: "cedar".to_owned() }
 }
 
-fn view(context: &Context, app: &App) -> platform::app::App {
+/// An app as clients see it.
+pub(super) fn view(context: &Context, app: &App) -> platform::app::App {
     platform::app::App {
-        acm: false,
+        acm: app.acm,
         archived_at: None,
         build_stack: stacks::named(),
         buildpack_provided_description: app.buildpack_description.clone(),

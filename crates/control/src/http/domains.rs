@@ -75,8 +75,8 @@ pub async fn remove(State(context): State<Context>, member: Member, Identity(nam
 
 fn view(context: &Context, one: &Domain, app: &App) -> View {
     View {
-        acm_status: None,
-        acm_status_reason: None,
+        acm_status: one.progress.as_ref().map(|(status, _)| status.clone()),
+        acm_status_reason: one.progress.as_ref().and_then(|(_, reason)| reason.clone()),
         app: apps::named(app),
         cname: one.custom.then(|| ops::apps::own_hostname(context, &app.name)),
         created_at: rfc3339_seconds(one.created_at),

@@ -5,6 +5,7 @@
 //! errors), [`page`] (`Range`), [`member`] (who may see which app), [`body`] (JSON in).
 
 pub mod account;
+pub mod acm;
 pub mod answer;
 pub mod apps;
 pub mod authorizations;

@@ -10,9 +10,9 @@ use axum::{
 };
 
 use super::{
-    account, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions, cron_jobs,
-    domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions, regions, registry,
-    releases, slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
+    account, acm, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions,
+    cron_jobs, domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions, regions,
+    registry, releases, slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
 };
 use crate::{git, state::Context};
 
@@ -68,6 +68,9 @@ routes! {
         GET    "/apps/{app}/domains/{domain}" => domains::info;
         PATCH  "/apps/{app}/domains/{domain}" => domains::update;
         DELETE "/apps/{app}/domains/{domain}" => domains::remove;
+        POST   "/apps/{app}/acm" => acm::enable;
+        PATCH  "/apps/{app}/acm" => acm::refresh;
+        DELETE "/apps/{app}/acm" => acm::disable;
         GET    "/apps/{app}/sni-endpoints" => sni_endpoints::list;
         POST   "/apps/{app}/sni-endpoints" => sni_endpoints::create;
         GET    "/apps/{app}/sni-endpoints/{sni_endpoint}" => sni_endpoints::info;

@@ -26,6 +26,7 @@ use crate::{
     reconcile::{
         Nudges,
         apps::Apps,
+        certificates::Certificates,
         drains::Drains,
         driver::{Statuses, Task, chain, drive},
         rollouts::Rollouts,
@@ -126,6 +127,7 @@ async fn beside(context: Context, certificate: Arc<tls::Certificate>, nudges: Nu
         Arc::new(Rollouts(context.clone())),
         Arc::new(Routes(feed.clone())),
         Arc::new(Drains::new(context.clone())),
+        Arc::new(Certificates::new(context.clone(), feed.clone())),
         Arc::new(Upkeep::new(context.clone(), certificate)),
     ];
     let statuses = Arc::new(Statuses::default());

@@ -70,6 +70,7 @@ pub async fn create(context: &Context, owner: &Account, new: New) -> Result<App>
         name: wished.clone().map_or_else(random_name, Ok)?,
         owner: owner.id,
         owner_email: owner.email.clone(),
+        acm: false,
         maintenance: false,
         build_stack: STACK.to_owned(),
         repo_size: None,
@@ -102,6 +103,7 @@ pub async fn create(context: &Context, owner: &Account, new: New) -> Result<App>
         hostname: own_hostname(context, &app.name),
         custom: false,
         sni_endpoint: None,
+        progress: None,
         created_at: now,
         updated_at: now,
     };

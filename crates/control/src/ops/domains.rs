@@ -63,7 +63,16 @@ pub async fn add(
     }
     let now = context.now();
     let id = DomainId::random();
-    let domain = Domain { id, app: app.id, hostname, custom: true, sni_endpoint, created_at: now, updated_at: now };
+    let domain = Domain {
+        id,
+        app: app.id,
+        hostname,
+        custom: true,
+        sni_endpoint,
+        progress: None,
+        created_at: now,
+        updated_at: now,
+    };
     store::domains::insert(&mut db, &domain).await?;
     db.commit().await?;
     context.log_api(app.id, format!("Add {} domain by user {}", domain.hostname, actor.email));

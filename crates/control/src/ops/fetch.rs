@@ -14,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use dozen_api::outbound;
 use dozen_domain::{
     config::Vars,
     network::{self, Prefix},
@@ -23,8 +24,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use ring::digest;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::{
     fs::File,
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -38,13 +39,6 @@ use crate::Context;
 const REDIRECTS: usize = 5;
 /// Longest silence of the other side.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Where systems keep the certificates that they trust.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// SHA-256 of a source.
 pub type Checksum = [u8; digest::SHA256_OUTPUT_LEN];
@@ -211,18 +205,7 @@ async fn send<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(url: &Uri, str
 
 fn trust(env: &Vars) -> Result<Arc<ClientConfig>> {
     let own = env.get("SSL_CERT_FILE").map(|path| PathBuf::from(path.expose()));
-    let mut roots = RootCertStore::empty();
-    for bundle in own.into_iter().chain(BUNDLES.map(PathBuf::from)) {
-        let Ok(certificates) = CertificateDer::pem_file_iter(&bundle) else { continue };
-        roots.add_parsable_certificates(certificates.filter_map(std::result::Result::ok));
-        if !roots.is_empty() {
-            break;
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| Error::platform("set up TLS", error))?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    outbound::tls(own.as_deref()).map_err(|error| Error::platform("set up TLS", error))
 }
 
 async fn silence<T>(url: &Uri, waited: impl Future<Output = T>) -> Result<T> {

@@ -21,6 +21,7 @@ pub mod formation;
 pub mod ledger;
 pub mod log_drains;
 pub mod log_sessions;
+pub mod managed;
 pub mod number;
 pub mod output;
 pub mod regions;

@@ -73,19 +73,19 @@ pub async fn add(context: &Context, app: &App, actor: &Account, given: &Given) -
     find(context, app, &endpoint.id.to_string()).await
 }
 
-/// Puts another chain and key in a certificate's place. One that the platform managed is its owner's from now on.
+/// Puts another chain and key in a certificate's place.
 ///
 /// # Errors
-/// When there is none, the new one cannot be used, or is not for a domain that is served with it.
+/// When there is none, the platform manages it, the new one cannot be used or is not for a domain that is served with it.
 pub async fn update(context: &Context, app: &App, actor: &Account, identity: &str, given: &Given) -> Result<Shown> {
-    let former = find(context, app, identity).await?;
+    let former = own(find(context, app, identity).await?)?;
     let checked = check(context, given)?;
     for domain in &former.domains {
         covers(&former.endpoint.name, &checked.facts, &domain.hostname)?;
     }
     let fresh = seal(context, app, checked, &given.key, false)?;
     let SniEndpoint { id, name, created_at, .. } = former.endpoint;
-    let sealed_key = context.keys.config.seal(key_context(id).as_bytes(), given.key.expose().as_bytes());
+    let sealed_key = seal_key(context, id, &given.key);
     let endpoint = SniEndpoint { id, name, created_at, sealed_key, ..fresh };
     let mut db = context.store.write().await?;
     store::sni_endpoints::put(&mut db, &endpoint).await?;
@@ -97,9 +97,9 @@ pub async fn update(context: &Context, app: &App, actor: &Account, identity: &st
 /// Removes a certificate; its domains are served with the default one.
 ///
 /// # Errors
-/// When there is none or the database fails.
+/// When there is none, the platform manages it, or the database fails.
 pub async fn remove(context: &Context, app: &App, actor: &Account, identity: &str) -> Result<Shown> {
-    let one = find(context, app, identity).await?;
+    let one = own(find(context, app, identity).await?)?;
     let mut db = context.store.write().await?;
     store::sni_endpoints::delete(&mut db, one.endpoint.id).await?;
     db.commit().await?;
@@ -141,12 +141,29 @@ pub(super) fn seal(context: &Context, app: &App, checked: Checked, key: &Secret,
         managed,
         trusted: checked.trusted,
         chain: checked.chain,
-        sealed_key: context.keys.config.seal(key_context(id).as_bytes(), key.expose().as_bytes()),
+        sealed_key: seal_key(context, id, key),
         starts_at: checked.facts.starts_at,
         expires_at: checked.facts.expires_at,
         created_at: now,
         updated_at: now,
     })
+}
+
+/// A key as it is stored.
+pub(super) fn seal_key(context: &Context, id: SniEndpointId, key: &Secret) -> Vec<u8> {
+    context.keys.config.seal(key_context(id).as_bytes(), key.expose().as_bytes())
+}
+
+/// Leaves what the platform manages to the platform.
+fn own(one: Shown) -> Result<Shown> {
+    if one.endpoint.managed {
+        return Err(Error::Invalid(format!(
+            "{} is managed by the platform. Add your own certificate with certs:add and give it to the domain with \
+             domains:update --cert, or end the management with certs:auto:disable.",
+            one.endpoint.name
+        )));
+    }
+    Ok(one)
 }
 
 fn key_context(id: SniEndpointId) -> String {

@@ -85,7 +85,7 @@ async fn edge(context: &Context, db: &mut SqliteConnection, id: AppId, domains: 
     let on = |name: &str| switches.iter().any(|switch| switch.name == name && switch.enabled);
     Ok(Edge {
         certificates,
-        challenges: Vec::new(),
+        challenges: ops::managed::challenges(context).get(&id).cloned().unwrap_or_default(),
         https_redirect: on(ops::features::HTTPS_REDIRECT),
         session_affinity: on(ops::features::SESSION_AFFINITY),
     })

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use dozen_api::{frame, routes::Ack};
+use dozen_api::{
+    frame,
+    routes::{Ack, Report},
+};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Feed;
@@ -49,8 +52,11 @@ async fn talk(feed: &Feed, router: u64, mut stream: UnixStream) -> std::io::Resu
         Err(std::io::Error::other("it fell too far behind"))
     };
     let hear = async {
-        while let Some(ack) = frame::read::<_, Ack>(&mut from).await? {
-            feed.acknowledge(router, ack);
+        while let Some(report) = frame::read(&mut from).await? {
+            match report {
+                Report::Ack(ack) => feed.acknowledge(router, ack),
+                Report::Traffic(traffic) => feed.context.traffic.record(traffic, feed.context.now()),
+            }
         }
         Ok(())
     };

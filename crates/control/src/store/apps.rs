@@ -20,6 +20,8 @@ pub struct App {
     pub owner: AccountId,
     /// The owner's e-mail.
     pub owner_email: String,
+    /// The platform gets and renews the certificates of its domains.
+    pub acm: bool,
     /// Requests meet the maintenance page (H80).
     pub maintenance: bool,
     /// Stack of the next build.
@@ -44,7 +46,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT apps.*, accounts.email AS owner_email, slugs.size AS slug_size, slugs.buildpack_description, \
-             (SELECT max(created_at) FROM releases WHERE app = apps.id) AS released_at \
+             (SELECT max(created_at) FROM releases WHERE app = apps.id) AS released_at, \
+             EXISTS (SELECT 1 FROM managed_apps WHERE app = apps.id) AS acm \
              FROM apps JOIN accounts ON accounts.id = apps.owner LEFT JOIN slugs ON slugs.id = \
              (SELECT slug FROM releases JOIN release_outcomes ON release = releases.id AND status = 'succeeded' \
              WHERE app = apps.id ORDER BY version DESC LIMIT 1) ",
@@ -59,6 +62,7 @@ fn from_row(row: &SqliteRow) -> Result<App> {
         name: column::parse(row, "name")?,
         owner: column::parse(row, "owner")?,
         owner_email: row.try_get("owner_email")?,
+        acm: row.try_get("acm")?,
         maintenance: row.try_get("maintenance")?,
         build_stack: row.try_get("build_stack")?,
         repo_size: row.try_get("repo_size")?,

@@ -19,6 +19,8 @@ pub struct Domain {
     pub custom: bool,
     /// Its certificate and that one's name.
     pub sni_endpoint: Option<(SniEndpointId, String)>,
+    /// How it goes with its managed certificate: a word of the Platform API's, and why.
+    pub progress: Option<(String, Option<String>)>,
     /// When it was added.
     pub created_at: Micros,
     /// When it was last changed.
@@ -29,7 +31,14 @@ pub struct Domain {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT domains.*, sni_endpoints.name AS endpoint_name FROM domains \
+            "SELECT domains.*, sni_endpoints.name AS endpoint_name, \
+             CASE WHEN managed_apps.app IS NULL OR kind <> 'custom' THEN NULL \
+             WHEN NOT sni_endpoints.managed THEN 'cert issued' \
+             ELSE coalesce(managed_domains.status, 'pending') END AS acm_status, \
+             CASE WHEN NOT sni_endpoints.managed THEN 'a certificate of its own' ELSE managed_domains.reason END \
+             AS acm_reason FROM domains \
+             LEFT JOIN managed_apps ON managed_apps.app = domains.app \
+             LEFT JOIN managed_domains ON managed_domains.domain = domains.id \
              LEFT JOIN sni_endpoints ON sni_endpoints.id = domains.sni_endpoint ",
             $rest
         )
@@ -43,6 +52,10 @@ fn from_row(row: &SqliteRow) -> Result<Domain> {
         hostname: row.try_get("hostname")?,
         custom: row.try_get::<String, _>("kind")? == "custom",
         sni_endpoint: column::parse_optional(row, "sni_endpoint")?.zip(row.try_get("endpoint_name")?),
+        progress: row
+            .try_get::<Option<String>, _>("acm_status")?
+            .map(|status| Ok::<_, sqlx::Error>((status, row.try_get("acm_reason")?)))
+            .transpose()?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })

@@ -16,6 +16,7 @@ pub mod domains;
 pub mod drains;
 pub mod features;
 pub mod formation;
+pub mod managed;
 pub mod releases;
 pub mod removals;
 pub mod returns;

@@ -3,25 +3,16 @@
 //! [`check`] answers with everything that the platform needs to know of a chain and its key, or with the first [`Flaw`]
 //! in words that say how to mend it. It fetches nothing: no missing link of a chain, no list of revoked certificates.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use dozen_api::clock::Micros;
+use dozen_api::{clock::Micros, outbound};
 use rustls::{
-    RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     crypto::ring,
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
-
-/// Where systems keep the certificates that they trust.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// What is wrong with a chain or a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -208,24 +199,11 @@ fn is_trusted(ders: &[CertificateDer<'static>], facts: &Facts, now: Micros) -> b
     let Some((leaf, rest)) = ders.split_first() else { return false };
     let host = facts.names[0].replacen('*', "any", 1);
     let Ok(name) = ServerName::try_from(host) else { return false };
-    let roots = system_roots(None);
+    let roots = outbound::roots(None);
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()));
     let Ok(verifier) = verifier.build() else { return false };
     let now = UnixTime::since_unix_epoch(std::time::Duration::from_micros(now.unsigned_abs()));
     verifier.verify_server_cert(leaf, rest, &name, &[], now).is_ok()
-}
-
-/// The authorities that this machine trusts, or those of `own`.
-pub fn system_roots(own: Option<PathBuf>) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    for bundle in own.into_iter().chain(BUNDLES.map(PathBuf::from)) {
-        let Ok(certificates) = CertificateDer::pem_file_iter(&bundle) else { continue };
-        roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-        if !roots.is_empty() {
-            break;
-        }
-    }
-    roots
 }
 
 fn pem(der: &CertificateDer<'_>) -> String {

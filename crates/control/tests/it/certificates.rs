@@ -1,7 +1,13 @@
 //! Certificates of apps' domains.
 
 use dozen_api::routes::{App as Entry, Certificate};
-use dozen_control::routes_feed::Feed;
+use dozen_control::{
+    acme::{self, Issued},
+    ops,
+    routes_feed::Feed,
+    store::managed::Managed,
+};
+use dozen_domain::config::Secret;
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 
@@ -154,4 +160,82 @@ async fn switches_of_the_edge_reach_the_router() {
     }
     let edge = told(&api, app.id).await.edge;
     assert!(edge.session_affinity && edge.https_redirect);
+}
+
+fn issued(names: &[&str], until: i32) -> Issued {
+    let pair = made(names, until);
+    let text = |field: &str| pair[field].as_str().expect("text").to_owned();
+    Issued { chain: text("certificate_chain"), key: Secret::new(text("private_key")) }
+}
+
+async fn due(api: &Api) -> Vec<Managed> {
+    ops::managed::due(&api.context, api.context.now()).await.expect("domains")
+}
+
+#[tokio::test]
+async fn a_managed_certificate_is_got_renewed_and_given_up() {
+    let api = Api::new().await;
+    api.app("shop").await;
+    let status = async |host: &str| api.get(&format!("/apps/shop/domains/{host}")).await.json["acm_status"].clone();
+    for host in ["www.example.com", "own.example.com"] {
+        api.post("/apps/shop/domains", json!({"hostname": host, "sni_endpoint": null})).await.is(201);
+    }
+    api.post("/apps/shop/sni-endpoints", made(&["own.example.com"], 2030)).await.is(201);
+    api.patch("/apps/shop/acm", json!({"acm_refresh": true})).await.fails(422, "invalid_params");
+    assert!(due(&api).await.is_empty());
+    assert_eq!(api.post("/apps/shop/acm", json!({})).await.is(200).json["acm"], true);
+    assert_eq!((status("www.example.com").await, status("shop.localhost").await), (json!("pending"), Value::Null));
+    // A domain with a certificate of its owner's keeps that.
+    assert_eq!(status("own.example.com").await, "cert issued");
+    let [managed] = due(&api).await.try_into().expect("one domain");
+    assert_eq!(managed.hostname, "www.example.com");
+
+    let failure = acme::Error::Refused("nobody there".to_owned());
+    ops::managed::failed(&api.context, &managed, &failure).await.expect("a record");
+    let domain = api.get("/apps/shop/domains/www.example.com").await.json;
+    assert_eq!(domain["acm_status"], "failing");
+    assert!(domain["acm_status_reason"].as_str().is_some_and(|reason| reason.contains("nobody there")), "{domain}");
+    assert!(due(&api).await.is_empty(), "not before its time");
+    api.patch("/apps/shop/acm", json!({"acm_refresh": true})).await.is(200);
+    let [managed] = due(&api).await.try_into().expect("asked for again");
+
+    let until = ops::managed::issued(&api.context, &managed, &issued(&["www.example.com"], 2028)).await;
+    assert!(until.expect("a database").is_ok());
+    assert_eq!(status("www.example.com").await, "cert issued");
+    let managed_one = async || {
+        let all = api.get("/apps/shop/sni-endpoints").await.json;
+        all.as_array().and_then(|all| all.iter().find(|one| one["ssl_cert"]["acm"] == true).cloned()).expect("one")
+    };
+    let first = managed_one().await;
+    let path = format!("/apps/shop/sni-endpoints/{}", first["name"].as_str().expect("a name"));
+    api.delete(&path).await.fails(422, "invalid_params");
+    api.patch(&path, made(&["www.example.com"], 2030)).await.fails(422, "invalid_params");
+
+    // 2028 is under a year away; thirty days before it is time.
+    assert!(due(&api).await.is_empty());
+    api.clock.advance(330 * 86_400);
+    let [managed] = due(&api).await.try_into().expect("time for another");
+    let unusable = ops::managed::issued(&api.context, &managed, &issued(&["www.example.com"], 2027)).await;
+    assert!(matches!(unusable.expect("a database"), Err(acme::Error::Unusable(_))), "it has expired");
+    assert!(
+        ops::managed::issued(&api.context, &managed, &issued(&["www.example.com"], 2029))
+            .await
+            .expect("a database")
+            .is_ok()
+    );
+    let second = managed_one().await;
+    assert_eq!((&first["id"], &first["name"]), (&second["id"], &second["name"]));
+    assert_eq!(second["ssl_cert"]["expires_at"], "2029-01-01T00:00:00Z");
+
+    // What comes for a domain that has gone meanwhile is not kept.
+    api.delete("/apps/shop/domains/www.example.com").await.is(200);
+    assert!(
+        ops::managed::issued(&api.context, &managed, &issued(&["www.example.com"], 2030))
+            .await
+            .expect("a database")
+            .is_ok()
+    );
+    assert_eq!(api.get("/apps/shop/sni-endpoints").await.json.as_array().map(Vec::len), Some(1));
+    assert_eq!(api.delete("/apps/shop/acm").await.is(200).json["acm"], false);
+    assert_eq!(status("own.example.com").await, Value::Null);
 }

@@ -58,10 +58,16 @@ impl Served {
     }
 }
 
-fn load(chain: &str, key: &str) -> Result<Arc<CertifiedKey>, String> {
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn read(chain: &str, key: &str) -> Result<Pair, String> {
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| error.to_string())?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    Ok((chain.map_err(|error| error.to_string())?, key.map_err(|error| error.to_string())?))
+}
+
+fn load(chain: &str, key: &str) -> Result<Arc<CertifiedKey>, String> {
+    let (chain, key) = read(chain, key)?;
     let pair = CertifiedKey::from_der(chain, key, &ring::default_provider());
     pair.map(Arc::new).map_err(|error| error.to_string())
 }
@@ -78,7 +84,13 @@ pub(crate) trait Challenges {
 impl Challenges for Edge {
     fn challenge(&self, host: &str) -> Option<Arc<CertifiedKey>> {
         self.challenges.iter().find_map(|challenge| match challenge {
-            Challenge::Tls { host: own, chain, key } if own == host => load(chain, key.expose()).ok(),
+            Challenge::Tls { host: own, chain, key } if own == host => {
+                // What shows the name is an extension that nobody but the authority reads, and which is marked as one
+                // that must be: so the pair is not looked into, as `load` would.
+                let (chain, key) = read(chain, key.expose()).ok()?;
+                let key = ring::sign::any_supported_type(&key).ok()?;
+                Some(Arc::new(CertifiedKey::new(chain, key)))
+            }
             _ => None,
         })
     }
@@ -118,6 +130,18 @@ mod tests {
         assert!(first.find("a.test").is_none() && first.find("www.b.test").is_none());
         let again = Certificates::new(&edge, Some(&first));
         assert!(Arc::ptr_eq(&own, &again.find("www.a.test").expect("its own")));
+    }
+
+    #[test]
+    fn the_answer_to_a_challenge_is_shown_with_its_critical_extension() {
+        let mut parameters = rcgen::CertificateParams::new(vec!["www.a.test".to_owned()]).expect("a name");
+        parameters.custom_extensions = vec![rcgen::CustomExtension::new_acme_identifier(&[7; 32])];
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let chain = parameters.self_signed(&key).expect("a certificate").pem();
+        let key = Secret::new(key.serialize_pem());
+        let challenges = vec![Challenge::Tls { host: "www.a.test".to_owned(), chain, key }];
+        let edge = Edge { challenges, ..Edge::default() };
+        assert!(edge.challenge("www.a.test").is_some() && edge.challenge("a.test").is_none());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //!
 //! The phases call in here at one place each. Nothing here waits, connects or reads a file.
 
+pub(crate) mod affinity;
 pub(crate) mod answers;
 pub(crate) mod certificates;
 pub(crate) mod guard;
+pub(crate) mod proxy_protocol;

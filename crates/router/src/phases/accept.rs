@@ -29,6 +29,7 @@ pub(crate) fn run(
         head,
         app: None,
         waiting: None,
+        wanted: None,
         dyno: None,
         connect: None,
         dispatched: None,

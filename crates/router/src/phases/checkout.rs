@@ -26,6 +26,8 @@ pub(crate) struct Attempts {
     pub(crate) deadline: Instant,
     /// A kept connection was stale: only a fresh one will do.
     pub(crate) fresh: bool,
+    /// The dyno that goes first, if it can.
+    wanted: Option<DynoId>,
     tried: Vec<DynoId>,
     most: usize,
     last: Option<Error>,
@@ -37,6 +39,7 @@ impl Attempts {
         Self {
             deadline: exchange.started + millis(limits.router_connect_total_ms),
             fresh: false,
+            wanted: exchange.wanted,
             tried: Vec::new(),
             most: limits.router_connect_attempts as usize,
             last: None,
@@ -101,6 +104,9 @@ fn choose(view: &View, attempts: &Attempts) -> Result<Choice, Error> {
                 if let Some(until) = dyno.quarantined(now) {
                     free = Some(free.map_or(until, |free| free.min(until)));
                     continue;
+                }
+                if attempts.wanted == Some(dyno.id) {
+                    return Ok(Choice::Dyno(dyno.clone()));
                 }
                 // Each of n fit dynos ends up chosen with probability 1/n.
                 fit += 1;

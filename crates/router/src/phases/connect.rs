@@ -1,5 +1,7 @@
 //! Phase 4: gets a connection to the chosen dyno. Nothing has been sent yet, so this is where another may be tried.
 
+use std::sync::atomic::Ordering;
+
 use dozen_domain::limits::millis;
 use tokio::time::Instant;
 
@@ -29,11 +31,15 @@ pub(crate) async fn run(
         let fresh = if outgoing.is_repeatable() { keep } else { keep.min(millis(limits.router_upstream_fresh_ms)) };
         if let Some(link) = dyno.checkout(protocol, fresh).await {
             exchange.connect = Some(started.elapsed());
+            exchange.router.metrics.kept.fetch_add(1, Ordering::Relaxed);
             return Ok(link);
         }
     }
     let connected = dyno.connect(protocol, limits, attempts.deadline).await;
     exchange.connect = Some(started.elapsed());
+    let metrics = &exchange.router.metrics;
+    let counter = if connected.is_ok() { &metrics.opened } else { &metrics.refused };
+    counter.fetch_add(1, Ordering::Relaxed);
     if let Err(error) = &connected
         && error.retry == Retry::OtherDyno
     {

@@ -81,6 +81,8 @@ async fn serve<D: Downstream>(
     accepted: Result<(), Error>,
 ) -> Result<(), Error> {
     let app = watched(client, lookup::run(exchange, accepted)).await?;
+    exchange.wanted = edge::affinity::wanted(&app, &exchange.head);
+    exchange.router.metrics.note(&app);
     let mut attempts = Attempts::new(exchange);
     let mut outgoing = Outgoing::new(exchange);
     let view = app.view();

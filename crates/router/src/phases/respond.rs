@@ -64,7 +64,10 @@ pub(crate) async fn answer<D: Downstream>(
         client.close();
     }
     let start = Start { status: head.status, reason: head.reason(), content };
-    let begun = client.answer(start, |fields| headers::to_client(head, tunnel, fields));
+    let begun = client.answer(start, |fields| {
+        headers::to_client(head, tunnel, fields);
+        edge::affinity::keep(exchange, fields);
+    });
     let mut relay = Relay {
         up: outgoing.up,
         down: Flow::new(),

@@ -10,12 +10,14 @@ use std::{
 use dozen_api::{
     frame,
     logs::{self, Hello, Source},
-    routes::{Ack, App, Dyno, DynoState, Edge, Generation, Message, Mode},
+    routes::{Ack, App, Dyno, DynoState, Edge, Generation, Message, Mode, Report},
     socket,
+    traffic::Traffic,
 };
 use dozen_domain::{
     ids::{AppId, DynoId},
     limits::Limits,
+    network::Prefix,
 };
 use dozen_router::{Error, Https, Options};
 use tempfile::TempDir;
@@ -64,10 +66,27 @@ impl Control {
         }
     }
 
+    async fn report(&mut self) -> Report {
+        let report = soon("a word", frame::read(&mut self.stream)).await.expect("the router answers");
+        report.expect("the router goes on")
+    }
+
+    /// What the router tells next of its apps' requests.
+    pub(crate) async fn traffic(&mut self) -> Traffic {
+        loop {
+            if let Report::Traffic(traffic) = self.report().await {
+                return traffic;
+            }
+        }
+    }
+
     /// The router's next answer.
     pub(crate) async fn hear(&mut self) -> Ack {
-        let ack = soon("an ack", frame::read(&mut self.stream)).await.expect("the router answers");
-        ack.expect("the router goes on")
+        loop {
+            if let Report::Ack(ack) = self.report().await {
+                return ack;
+            }
+        }
     }
 
     pub(crate) async fn upsert(&mut self, app: &App) -> Ack {
@@ -118,6 +137,7 @@ impl Lines {
 pub(crate) struct Router {
     pub(crate) address: SocketAddr,
     pub(crate) secure: Option<SocketAddr>,
+    pub(crate) metrics: SocketAddr,
     pub(crate) lines: Lines,
     directory: TempDir,
     stop: Option<oneshot::Sender<()>>,
@@ -139,17 +159,27 @@ impl Router {
 
     /// Starts a router in a directory that may hold another one's table.
     pub(crate) fn with(limits: Limits, directory: TempDir, https: Option<Https>) -> Self {
+        Self::behind(limits, directory, https, vec![])
+    }
+
+    /// Starts a router behind proxies in these networks.
+    pub(crate) fn behind(limits: Limits, directory: TempDir, https: Option<Https>, proxies: Vec<Prefix>) -> Self {
         let http = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = http.local_addr().expect("an address");
         let secure = https.as_ref().map(|https| https.listener.local_addr().expect("an address"));
         let lines = Lines::start(directory.path());
         let run_directory = directory.path().to_owned();
-        let options = Options { http, https, run_directory, limits, apps_domain: "apps.test".to_owned() };
+        let metrics = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let metrics_address = metrics.local_addr().expect("an address");
+        let apps_domain = "apps.test".to_owned();
+        let (ready, _) = tokio::sync::watch::channel(false);
+        let options =
+            Options { http, https, run_directory, limits, proxies, metrics: Some(metrics), ready, apps_domain };
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(dozen_router::run(options, async {
             let _ = stopped.await;
         }));
-        Self { address, secure, lines, directory, stop: Some(stop), running }
+        Self { address, secure, metrics: metrics_address, lines, directory, stop: Some(stop), running }
     }
 
     pub(crate) fn run(&self) -> PathBuf {

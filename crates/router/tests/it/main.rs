@@ -8,6 +8,7 @@ mod cases;
 mod clients;
 mod connections;
 mod dynos;
+mod edge;
 mod http2;
 mod lifecycle;
 mod routes;
