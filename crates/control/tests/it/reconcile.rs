@@ -303,6 +303,9 @@ async fn the_router_follows_apps_and_their_dynos() {
     assert_eq!((entry.mode, entry.web_quantity, entry.dynos.len()), (Mode::Serving, 1, 1));
     config(&server, &app, "ERROR_PAGE_URL", "https://example.com/sorry").await;
     router.until(|entry| entry.error_page_url.is_some()).await;
+    // The table tells of the page before the new release's dyno is in place of the one that would crash unseen.
+    let replaced = || async { server.engine.wanted(app.id).filter(|wanted| wanted.env.contains_key("ERROR_PAGE_URL")) };
+    until("the new release's dyno", replaced).await;
     server.engine.crash(app.id, "web.1");
     router.until(|entry| entry.dynos.iter().any(|dyno| dyno.state == DynoState::Crashed)).await;
     let (status, _) = server.api("PATCH", "/apps/shop", &serde_json::json!({"maintenance": true})).await;
