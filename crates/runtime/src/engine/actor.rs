@@ -13,10 +13,8 @@ use std::{
 use dozen_api::{
     clock::{self, Micros},
     engine::{Dyno, Error, Event, Gate, OneOff, Selector, Wanted},
-    frame,
     logs::{self, Line, Source},
     shim::{self, Command},
-    socket,
 };
 use dozen_domain::{
     dyno::{Exit, State},
@@ -622,6 +620,8 @@ impl Actor {
         self.publish(id, false);
         if let Some(link) = found.link {
             self.connect(id, Some(link));
+            // Whoever started it may have ended before it could tell.
+            self.tell_logs(id);
         }
         for event in &found.events {
             self.event(id, event);
@@ -664,16 +664,14 @@ impl Actor {
         self.host.options.logs.send(Line { app, at, source: Source::Heroku, process, text });
     }
 
-    /// Tells the logs role of a new dyno; it also looks for itself.
+    /// Tells the logs role of a dyno whose output is to be read at once; it also looks for itself now and then.
     fn tell_logs(&self, id: DynoId) {
         let path = self.host.options.data.join("run/logs.sock");
         tokio::spawn(async move {
-            let tell = async {
-                let mut stream = socket::connect(&path).await?;
-                frame::write(&mut stream, &logs::Hello::Dyno(id)).await?;
-                frame::read_bytes(&mut stream).await
-            };
-            let _ = tokio::time::timeout(Duration::from_secs(5), tell).await;
+            let told = tokio::time::timeout(Duration::from_secs(5), logs::announce(&path, id)).await;
+            if !matches!(told, Ok(Ok(()))) {
+                tracing::debug!(dyno = %id, "the logs role was not told of a dyno and has yet to find it");
+            }
         });
     }
 }

@@ -8,7 +8,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use dozen_api::engine::{Attach, Dyno, Engine, Error, Gate, Selector};
+use dozen_api::{
+    engine::{Attach, Dyno, Engine, Error, Gate, Selector},
+    frame,
+    logs::Hello,
+    socket,
+};
 use dozen_domain::{
     dyno::{Exit, State},
     image::Digest,
@@ -153,6 +158,21 @@ async fn dynos_survive_the_engine_and_are_taken_up_again_untouched() {
     assert_eq!(p.engine.wait(one_off.dyno).await.expect("an exit"), Exit::Code(7));
     assert_eq!(p.states(), ["web.1 up", "worker.1 up"]);
     assert_eq!(p.lines("run.1234").await, ["Process exited with status 7", "State changed from up to complete"]);
+    p.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_logs_role_is_told_of_dynos_that_are_taken_up_again() {
+    let mut p = Platform::start(Limits::default()).await;
+    p.engine.apply(p.wanted(1, &[("worker", SLEEP, 1)])).await.expect("applied");
+    p.settle(&["worker.1 up"]).await;
+    // The logs role comes only now: what it was told before has been in vain.
+    let logs = socket::bind(&p.data.path().join("run/logs.sock")).expect("a socket");
+    let (_, told) = tokio::join!(p.restart_engine(), async {
+        let (mut connection, _) = logs.accept().await.expect("a connection");
+        frame::read::<_, Hello>(&mut connection).await.expect("a frame")
+    });
+    assert!(matches!(told, Some(Hello::Dyno(dyno)) if dyno == p.dyno("worker.1").id), "{told:?}");
     p.end().await;
 }
 
