@@ -10,6 +10,12 @@ pub fn now() -> Micros {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// This boot of the machine: Linux's random name of it, from `/proc/sys/kernel/random/boot_id`.
+pub fn boot() -> String {
+    // A kernel that does not say so is never restarted as far as anybody can tell.
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// A clock: the machine's in production, a hand-set one in tests.
 pub trait Clock: Send + Sync + 'static {
     /// Microseconds since 1970.

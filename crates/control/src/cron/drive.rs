@@ -4,16 +4,15 @@
 //! that does not know it has not started it, unless the machine itself was restarted since the run was written. Then
 //! nobody knows, and the run counts as lost rather than being done twice.
 
-use dozen_api::engine::{self, OneOff, Selector};
+use dozen_api::{
+    clock,
+    engine::{self, OneOff, Selector},
+};
 use dozen_domain::{cron::Overlap, dyno::Exit, ids::DynoId, limits::seconds};
-use tokio::io::AsyncReadExt as _;
 
 use crate::{
     Context,
-    ops::{
-        Error, Result, cron_jobs, dynos, environment,
-        output::{self, Writer},
-    },
+    ops::{Error, Result, cron_jobs, dynos, environment, output::Writer},
     reconcile::driver::chain,
     store::{
         self,
@@ -47,7 +46,7 @@ pub async fn drive(context: &Context, id: DynoId) -> Result<()> {
     let exit = loop {
         match follow(context, id, &held, &mut output).await {
             Ok(exit) => break exit,
-            Err(engine::Error::NoSuchDyno) if run.status == Status::Pending && run.boot == cron_jobs::boot() => {
+            Err(engine::Error::NoSuchDyno) if run.status == Status::Pending && run.boot == clock::boot() => {
                 make_way(context, &job, &run).await?;
                 if let Err(error) = start(context, &job, &run).await {
                     tracing::warn!(run = %run.id, error = %chain(&error), "a timed job did not start");
@@ -118,16 +117,7 @@ async fn start(context: &Context, job: &CronJob, run: &CronRun) -> Result<()> {
 /// Copies output until the command ends, without what is `held` from before.
 async fn follow(context: &Context, dyno: DynoId, held: &[u8], output: &mut Writer) -> Result<Exit, engine::Error> {
     match context.engine.output(dyno).await {
-        Ok(mut said) => {
-            let mut piece = vec![0; 16 << 10];
-            let mut known = None;
-            while let Ok(n @ 1..) = said.read(&mut piece).await {
-                let known = known.get_or_insert_with(|| output::overlap(held, &piece[..n]));
-                let skipped = n.min(*known);
-                *known -= skipped;
-                output.say_bytes(&piece[skipped..n]);
-            }
-        }
+        Ok(mut said) => output.copy(&mut said, held).await,
         // Its output is gone, but how it ended may be known.
         Err(engine::Error::NoSuchDyno) => {}
         Err(error) => return Err(error),

@@ -9,7 +9,7 @@ pub mod drive;
 
 use std::{collections::HashSet, time::Duration};
 
-use dozen_api::clock::Micros;
+use dozen_api::clock::{self, Micros};
 use dozen_domain::{
     cron::{self, Missed, Overlap},
     ids::DynoId,
@@ -20,7 +20,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
     Context,
-    ops::{Result, cron_jobs, dynos},
+    ops::{Result, dynos},
     reconcile::driver::chain,
     store::{
         self,
@@ -193,7 +193,7 @@ pub fn written(context: &Context, job: &CronJob, cause: Cause, scheduled_at: Mic
         status: Status::Pending,
         command: job.job.command.clone(),
         scheduled_at,
-        boot: cron_jobs::boot(),
+        boot: clock::boot(),
         exit_status: None,
         note: None,
         created_at: context.now(),

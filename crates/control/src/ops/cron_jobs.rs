@@ -246,9 +246,3 @@ pub fn output_path(context: &Context, run: &CronRun) -> PathBuf {
 pub fn output_url(context: &Context, run: &CronRun) -> String {
     output::url(context, Kind::Cron, run.app, run.id.0)
 }
-
-/// This boot of the machine.
-pub fn boot() -> String {
-    // A kernel that does not say so is never restarted as far as anybody can tell.
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}

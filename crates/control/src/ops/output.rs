@@ -19,7 +19,10 @@ use bytes::Bytes;
 use dozen_api::clock::Micros;
 use dozen_domain::ids::AppId;
 use futures_util::Stream;
-use tokio::{io::AsyncWrite, sync::watch};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    sync::watch,
+};
 use uuid::Uuid;
 
 use super::{Error, Result};
@@ -271,6 +274,18 @@ impl Writer {
         self.say(&format!(" !     {text}\n"));
     }
 
+    /// Adds what a program prints until its end or that of its connection, without what is `held` of it from before.
+    pub async fn copy(&mut self, said: &mut (impl AsyncRead + Unpin), held: &[u8]) {
+        let mut piece = vec![0; 16 << 10];
+        let mut known = None;
+        while let Ok(n @ 1..) = said.read(&mut piece).await {
+            let known = known.get_or_insert_with(|| overlap(held, &piece[..n]));
+            let skipped = n.min(*known);
+            *known -= skipped;
+            self.say_bytes(&piece[skipped..n]);
+        }
+    }
+
     fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(&last) = bytes.last() else { return Ok(()) };
         let length = self.progress.borrow().length;
@@ -325,7 +340,7 @@ impl AsyncWrite for Writer {
 
 /// How much of a piece is in `held` already, when the piece is the first of an output that was followed before and is
 /// given again, from its beginning or from somewhere before the end of what is held.
-pub(crate) fn overlap(held: &[u8], piece: &[u8]) -> usize {
+fn overlap(held: &[u8], piece: &[u8]) -> usize {
     if held.starts_with(piece) || piece.starts_with(held) {
         return held.len();
     }

@@ -1,9 +1,9 @@
 //! The release phase: a release whose slug has a `release` process type is in force only after that command succeeded.
 //!
 //! Pending releases are run one after the other within an app, in the order of the ledger, each as the one-off dyno
-//! `release.N`. The dyno's id is the release's, and the output file is made before the dyno: so a role that comes back
-//! finds a command that still runs or has ended, and never runs one twice. Output goes to the app's log and to the file
-//! behind `output_stream_url`.
+//! `release.N`. The dyno's id is the release's, and that it is about to start is on record before it does: so a role that
+//! comes back finds a command that still runs or has ended, starts one that never was, and never runs one twice. Output
+//! goes to the app's log and to the file behind `output_stream_url`.
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use dozen_api::engine::{self, OneOff, Selector};
+use dozen_api::{
+    clock,
+    engine::{self, OneOff, Selector},
+};
 use dozen_domain::{
     dyno::Exit,
     ids::{AppId, DynoId, ReleaseId},
@@ -22,7 +25,7 @@ use dozen_domain::{
     release::Status,
     size::Size,
 };
-use tokio::{io::AsyncReadExt as _, sync::watch};
+use tokio::sync::watch;
 
 use super::{
     Error, Result, environment,
@@ -133,39 +136,49 @@ async fn next(context: &Context, app: AppId) -> Result<Option<Release>> {
 /// Runs one release's command, or waits for it when it was begun before. Says whether it succeeded.
 async fn run(context: &Context, release: &Release) -> Result<bool> {
     let path = output_path(context, release.app, release.id);
-    let begun = path.exists();
     let writing = |error| Error::platform(format!("write {}", path.display()), error);
     let most = context.limits().build_log_bytes;
-    let (mut output, held) = match begun {
+    let (mut output, held) = match path.exists() {
         false => (context.outputs.create(&path, most).map_err(writing)?, Vec::new()),
         true => context.outputs.resume(&path, most).map_err(writing)?,
     };
+    let mut db = context.store.write().await?;
+    let mut startable = store::releases::intend_command(&mut db, release.id, &clock::boot()).await?;
+    db.commit().await?;
     let dyno = DynoId(release.id.0);
-    if !begun && let Err(error) = begin(context, release, dyno).await {
-        tracing::warn!(release = %release.id, error = %chain(&error), "a release command did not start");
-        output.complain(&format!("The release command could not be started: {}.", chain(&error)));
-        return Ok(false);
-    }
     let limit = seconds(context.limits().release_phase_seconds);
-    match tokio::time::timeout(limit, follow(context, release, dyno, &held, &mut output)).await {
-        Ok(Ok(exit)) => {
-            if !exit.success() {
-                output.complain(&format!("Release command failed with exit status {}.", exit.status()));
+    loop {
+        match tokio::time::timeout(limit, follow(context, release, dyno, &held, &mut output)).await {
+            Ok(Ok(exit)) => {
+                if !exit.success() {
+                    output.complain(&format!("Release command failed with exit status {}.", exit.status()));
+                }
+                return Ok(exit.success());
             }
-            Ok(exit.success())
-        }
-        Ok(Err(engine::Error::NoSuchDyno)) => {
-            output.complain("The machine was restarted while the release command ran. Retry the release.");
-            Ok(false)
-        }
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => {
-            output.complain(&format!("Release command timed out after {} seconds.", limit.as_secs()));
-            let stopped = context.engine.stop(release.app, Selector::Dyno(name(release))).await;
-            if let Err(error) = stopped {
-                tracing::warn!(release = %release.id, error = %chain(&error), "cannot stop a release command");
+            Ok(Err(engine::Error::NoSuchDyno)) if startable => {
+                if let Err(error) = begin(context, release, dyno).await {
+                    tracing::warn!(release = %release.id, error = %chain(&error), "a release command did not start");
+                    output.complain(&format!("The release command could not be started: {}.", chain(&error)));
+                    return Ok(false);
+                }
+                startable = false;
+                let mut db = context.store.write().await?;
+                store::releases::command_began(&mut db, release.id).await?;
+                db.commit().await?;
             }
-            Ok(false)
+            Ok(Err(engine::Error::NoSuchDyno)) => {
+                output.complain("The machine was restarted while the release command ran. Retry the release.");
+                return Ok(false);
+            }
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => {
+                output.complain(&format!("Release command timed out after {} seconds.", limit.as_secs()));
+                let stopped = context.engine.stop(release.app, Selector::Dyno(name(release))).await;
+                if let Err(error) = stopped {
+                    tracing::warn!(release = %release.id, error = %chain(&error), "cannot stop a release command");
+                }
+                return Ok(false);
+            }
         }
     }
 }
@@ -227,14 +240,6 @@ async fn follow(
 }
 
 async fn copy(context: &Context, dyno: DynoId, held: &[u8], output: &mut Writer) -> Result<(), engine::Error> {
-    let mut said = context.engine.output(dyno).await?;
-    let mut piece = vec![0; 16 << 10];
-    let mut known = None;
-    while let Ok(n @ 1..) = said.read(&mut piece).await {
-        let known = known.get_or_insert_with(|| output::overlap(held, &piece[..n]));
-        let skipped = n.min(*known);
-        *known -= skipped;
-        output.say_bytes(&piece[skipped..n]);
-    }
+    output.copy(&mut context.engine.output(dyno).await?, held).await;
     Ok(())
 }

@@ -125,6 +125,37 @@ pub async fn append(db: &mut SqliteConnection, release: &Release) -> Result<()> 
     Ok(())
 }
 
+/// Records that a release's command is about to be started on this boot of the machine; the first record stays. Says
+/// whether it may yet be started: that was on this same boot, and it is not known to have begun.
+///
+/// # Errors
+/// When the database fails.
+pub async fn intend_command(db: &mut SqliteConnection, release: ReleaseId, boot: &str) -> Result<bool> {
+    sqlx::query("INSERT INTO release_commands (release, boot, begun) VALUES (?1, ?2, 0) ON CONFLICT DO NOTHING")
+        .bind(release.to_string())
+        .bind(boot)
+        .execute(&mut *db)
+        .await?;
+    let row = sqlx::query("SELECT boot = ?2 AND NOT begun AS startable FROM release_commands WHERE release = ?1")
+        .bind(release.to_string())
+        .bind(boot)
+        .fetch_one(db)
+        .await?;
+    Ok(row.try_get("startable")?)
+}
+
+/// Records that a release's command has begun.
+///
+/// # Errors
+/// When the database fails.
+pub async fn command_began(db: &mut SqliteConnection, release: ReleaseId) -> Result<()> {
+    sqlx::query("UPDATE release_commands SET begun = 1 WHERE release = ?1")
+        .bind(release.to_string())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Records how a release ended; the first answer stays.
 ///
 /// # Errors

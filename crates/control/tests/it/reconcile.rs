@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dozen_api::{
+    clock,
     engine::{Engine as _, Gate as _},
     frame,
     routes::{Ack, App, DynoState, Message, Mode},
@@ -16,7 +17,7 @@ use dozen_control::{
     },
     store,
 };
-use dozen_domain::{config::Secret, dyno::Exit, limits::Limits, release::Status};
+use dozen_domain::{config::Secret, dyno::Exit, ids::DynoId, limits::Limits, release::Status};
 use tokio::net::UnixStream;
 
 use crate::server::{Server, until};
@@ -199,20 +200,47 @@ async fn a_release_command_goes_on_while_the_role_is_dead_and_is_not_run_twice()
     assert_eq!(std::fs::read_to_string(path).expect("an output"), "begun\nstill here\n");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_release_command_that_nobody_knows_any_more_has_failed() {
+/// A release whose command the next engine does not know, with what its record says of it.
+async fn forgotten(boot: &str, begun: bool) -> (Server, store::releases::Release) {
     let mut server = Server::start().await;
     let app = deployed(&server, &[("web", "./serve"), ("release", "./migrate")]).await;
     let before = server.engine.one_offs().len();
     server.engine.hold_one_offs(true);
     let release = config(&server, &app, "A", "1").await;
     until("a one-off", || async { server.engine.one_offs().get(before).cloned() }).await;
+    // Its start is followed by its output, and that is read only once the start is on record.
+    server.engine.print(DynoId(release.id.0), "begun\n");
+    let path = ops::release_phase::output_path(&server.context, app.id, release.id);
+    until("output", || async { (std::fs::read(&path).ok()? == b"begun\n").then_some(()) }).await;
+    let mut db = server.context.store.write().await.expect("the database");
+    sqlx::query("UPDATE release_commands SET boot = ?1, begun = ?2")
+        .bind(boot)
+        .bind(begun)
+        .execute(&mut *db)
+        .await
+        .expect("a record");
+    db.commit().await.expect("written");
     server.stop().await;
     let engine = Arc::new(dozen_api::engine::memory::Memory::new());
     let next = Server::on(server.directory.clone(), Limits::default(), engine).await;
     let ended = ops::release_phase::wait(&next.context, release.id).await.expect("an end");
-    assert_eq!(ended.status, Status::Failed);
-    assert!(next.engine.one_offs().is_empty());
+    (next, ended)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_command_that_may_have_begun_and_nobody_knows_any_more_has_failed() {
+    for (boot, begun) in [(clock::boot().as_str(), true), ("another boot", false), ("another boot", true)] {
+        let (next, ended) = forgotten(boot, begun).await;
+        assert_eq!(ended.status, Status::Failed, "{boot} {begun}");
+        assert!(next.engine.one_offs().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_command_whose_role_was_killed_before_its_start_is_started_by_the_next() {
+    let (next, ended) = forgotten(&clock::boot(), false).await;
+    assert_eq!(ended.status, Status::Succeeded);
+    assert_eq!(next.engine.one_offs().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
