@@ -91,11 +91,13 @@ pub struct Dialogue {
     pub keep_alive: bool,
     /// HTTP/2 in clear text without asking, which gRPC needs.
     pub http2: bool,
+    /// A client that waits for `100 Continue` waits for the dyno's word, not the router's.
+    pub end_to_end_continue: bool,
 }
 
 impl Default for Dialogue {
     fn default() -> Self {
-        Self { keep_alive: true, http2: false }
+        Self { keep_alive: true, http2: false, end_to_end_continue: false }
     }
 }
 
@@ -152,11 +154,16 @@ pub enum Challenge {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// The whole table in place of whatever was known.
+    /// Some apps of the snapshot that follows, which is too long for one frame.
+    Part {
+        /// The apps.
+        apps: Vec<App>,
+    },
+    /// The whole table in place of whatever was known: these apps and those of the parts before.
     Snapshot {
         /// The table's generation.
         generation: Generation,
-        /// All apps.
+        /// All apps, or the rest of them.
         apps: Vec<App>,
     },
     /// One app is new or has changed.
@@ -179,9 +186,70 @@ impl Message {
     /// Which app it is about; none when it is about all of them.
     pub fn app(&self) -> Option<AppId> {
         match self {
-            Self::Snapshot { .. } => None,
+            Self::Part { .. } | Self::Snapshot { .. } => None,
             Self::Upsert { app, .. } => Some(app.id),
             Self::Remove { app, .. } => Some(*app),
+        }
+    }
+}
+
+/// About how many bytes of apps go into one frame of a snapshot: far below [`crate::frame::MAX`], and little enough that
+/// neither side holds the table's text as a whole.
+const PART: usize = 4 << 20;
+
+impl App {
+    /// About how many bytes it is in a frame.
+    fn weight(&self) -> usize {
+        let edge = &self.edge;
+        let hosts = self.hosts.iter().chain(edge.certificates.iter().flat_map(|certificate| &certificate.hosts));
+        let chains =
+            edge.certificates.iter().map(|certificate| certificate.chain.len() + certificate.key.expose().len());
+        512 + hosts.map(|host| host.len() + 3).sum::<usize>()
+            + chains.sum::<usize>()
+            + 2_048 * edge.challenges.len()
+            + 256 * self.dynos.len()
+    }
+}
+
+/// Cuts a snapshot into messages that each fit in a frame; other messages stay whole.
+pub fn cut(message: Message) -> impl Iterator<Item = Message> {
+    let (generation, mut rest, single) = match message {
+        Message::Snapshot { generation, apps } => (generation, Some(apps.into_iter().peekable()), None),
+        other => (0, None, Some(other)),
+    };
+    let parts = std::iter::from_fn(move || {
+        let apps = rest.as_mut()?;
+        let (mut part, mut weight) = (Vec::new(), 0);
+        while let Some(app) = apps.next_if(|app| part.is_empty() || weight + app.weight() <= PART) {
+            weight += app.weight();
+            part.push(app);
+        }
+        if apps.peek().is_some() {
+            return Some(Message::Part { apps: part });
+        }
+        rest = None;
+        Some(Message::Snapshot { generation, apps: part })
+    });
+    parts.chain(single)
+}
+
+/// Puts the parts of one connection's snapshots together again.
+#[derive(Debug, Default)]
+pub struct Assembly(Vec<App>);
+
+impl Assembly {
+    /// Takes a message in; gives one that can be put into force, unless it was a part.
+    pub fn take(&mut self, message: Message) -> Option<Message> {
+        match message {
+            Message::Part { apps } => {
+                self.0.extend(apps);
+                None
+            }
+            Message::Snapshot { generation, apps } => {
+                self.0.extend(apps);
+                Some(Message::Snapshot { generation, apps: std::mem::take(&mut self.0) })
+            }
+            other => Some(other),
         }
     }
 }
@@ -205,4 +273,47 @@ pub struct Ack {
     /// Dynos that are out of the table and still have requests from before: being connected to, sent or answered.
     #[serde(default)]
     pub busy: Vec<DynoId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    #[test]
+    fn a_table_of_any_size_goes_over_in_frames_and_comes_out_whole() {
+        let certificate = |number: usize| Certificate {
+            hosts: vec![format!("www.a{number}.example.com")],
+            chain: "c".repeat(6_000),
+            key: Secret::new("k".repeat(2_000)),
+        };
+        let app = |number: usize| App {
+            id: AppId::random(),
+            name: format!("app-{number}").parse().expect("a name"),
+            hosts: vec![format!("www.a{number}.example.com")],
+            mode: Mode::Serving,
+            web_quantity: 1,
+            dynos: vec![],
+            error_page_url: None,
+            maintenance_page_url: None,
+            edge: Edge { certificates: vec![certificate(number)], ..Edge::default() },
+            dialogue: Dialogue::default(),
+        };
+        for count in [0, 1, 3_000] {
+            let apps: Vec<App> = (0..count).map(app).collect();
+            let (mut assembly, mut frames, mut whole) = (Assembly::default(), 0, None);
+            for message in cut(Message::Snapshot { generation: 7, apps: apps.clone() }) {
+                let frame = frame::encode(&message).expect("a frame");
+                assert!(frame.len() < 2 * PART, "{} bytes", frame.len());
+                frames += 1;
+                assert!(whole.is_none(), "nothing follows the snapshot");
+                whole = assembly.take(serde_json::from_slice(&frame[4..]).expect("a message"));
+            }
+            assert!(matches!(whole, Some(Message::Snapshot { generation: 7, apps: told }) if told == apps));
+            assert_eq!(frames > 1, count == 3_000);
+        }
+        let gone = AppId::random();
+        let removal: Vec<Message> = cut(Message::Remove { generation: 8, app: gone }).collect();
+        assert!(matches!(removal[..], [Message::Remove { generation: 8, app }] if app == gone));
+    }
 }

@@ -47,6 +47,7 @@ codes! {
     H28 "Client Connection Idle",
     H31 "Misdirected Request",
     H32 "TLS Certificate Mismatch",
+    H33 "HTTP/2 Stream Broken",
     H34 "All up dynos are quarantined",
     H80 "Maintenance mode",
     H81 "Blank app",

@@ -160,7 +160,9 @@ limits! {
     router_connect_total_ms = 75_000;
     /// Connection attempts to different dynos for one request.
     router_connect_attempts = 10;
-    /// How long a dyno that refused a connection is passed over.
+    /// How long a dyno that refused a connection is passed over at first; it doubles with every further refusal.
+    router_quarantine_first_ms = 250;
+    /// Longest that a dyno which refuses connections is passed over before it is tried again.
     router_quarantine_ms = 5_000;
     /// Time to the first byte of the response (H12).
     router_first_byte_ms = 30_000;
@@ -174,6 +176,21 @@ limits! {
     router_backlog_per_dyno = 200;
     /// Connections that the router holds open at once (H22).
     router_connections = 20_000;
+    /// Connections of one client address (of IPv6: one /64), so that no single one can take all (H22). A load balancer
+    /// without the PROXY protocol is one address.
+    router_connections_per_address = 10_000;
+    /// Requests and tunnels of one app that are open at once, so that no single app can take all connections (H22).
+    router_requests_per_app = 10_000;
+    /// Requests that one HTTP/2 connection may have open (RFC 9113 advises 100 at least).
+    router_http2_streams = 128;
+    /// Requests given up before their answer began, and more than half of all, after which an HTTP/2 connection is
+    /// ended (rapid reset, CVE-2023-44487).
+    router_http2_resets = 100;
+    /// Time in which a request's head must have come, from its first byte on (H28). nginx gives 60 s.
+    router_head_ms = 30_000;
+    /// Bytes a second that the body of a request must bring, over `router_idle_ms`, while half of its app's backlog is
+    /// taken (H28). Apache's mod_reqtimeout asks for 500.
+    router_body_rate_bytes = 500;
     /// Longest request line.
     router_request_line_bytes = 8_192;
     /// Longest request header line.
@@ -188,6 +205,8 @@ limits! {
     router_cookie_bytes = 8_192;
     /// Longest status line of a response (H25).
     router_status_line_bytes = 8_192;
+    /// Interim answers (1xx) to one request before the final one (H17).
+    router_interim_answers = 32;
     /// Longest name of a request header.
     router_header_name_bytes = 1_000;
     /// Longest request method.

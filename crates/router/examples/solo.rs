@@ -48,7 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn router(run_directory: PathBuf, port: &str, https: Option<Https>) -> Result<(), Box<dyn Error>> {
     let http = TcpListener::bind(format!("127.0.0.1:{port}"))?;
-    let limits = Limits { router_connections: 100_000, ..Limits::default() };
+    // All of the load comes from one address.
+    let limits = Limits { router_connections: 100_000, router_connections_per_address: 100_000, ..Limits::default() };
     let options = Options {
         http,
         https,

@@ -6,7 +6,7 @@
 use std::{
     future::poll_fn,
     io,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use h2::{Reason, server::SendResponse};
@@ -15,12 +15,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use bytes::Bytes;
 
-use crate::wire::{
-    Fail, Side,
-    head::{Head, Length, Version},
-    http1::{Framing, Http1, push_number, put},
-    http2::{Fields, Http2, reason},
-    names::Name,
+use crate::{
+    error::Kind,
+    wire::{
+        Fail, Side,
+        head::{Head, Length, Version},
+        http1::{Framing, Http1, push_number, put},
+        http2::{Fields, Http2, is_broken, reason},
+        names::Name,
+    },
 };
 
 /// The body of an answer.
@@ -51,6 +54,12 @@ pub(crate) trait Downstream: Side {
 
     /// Ready once the client has gone away.
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// How the client was lost, once it is.
+    fn lost(&self) -> Kind;
+
+    /// The dyno is asked whether the client is to go on with its body, and not the router.
+    fn defer(&mut self);
 
     /// Passes an interim answer on, to a client that knows such.
     fn interim(&mut self, context: &mut Context<'_>, head: &Head);
@@ -90,13 +99,23 @@ pub(crate) struct Http1Client<S> {
     last: bool,
     /// What it still sends is to be read before the connection is closed, so that it sees the answer.
     pub(crate) linger: bool,
-    /// The client wanted to see `100 Continue` before its body.
-    expected: bool,
+    go_on: GoOn,
+}
+
+/// Who tells a client that wants to see `100 Continue` before its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GoOn {
+    /// It does not want to.
+    Nobody,
+    /// The router, as soon as the body is wanted; or has already.
+    Router,
+    /// The dyno, who has not yet.
+    Dyno,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Http1Client<S> {
     pub(crate) fn new(wire: Http1<S>) -> Self {
-        Self { wire, version: Version::Http11, keep: true, last: false, linger: false, expected: false }
+        Self { wire, version: Version::Http11, keep: true, last: false, linger: false, go_on: GoOn::Nobody }
     }
 
     /// Takes in what a request's head says of the connection and the body.
@@ -109,8 +128,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Client<S> {
         self.keep = !self.last && !head.doubtful;
         let length = if head.length == Length::Unsaid { Length::Known(0) } else { head.length };
         self.wire.expect(length);
-        self.expected = head.version == Version::Http11 && head.first(Name::Expect).is_some() && !self.wire.is_read();
-        self.wire.expects = self.expected;
+        self.wire.expects = head.expects() && !self.wire.is_read();
+        self.go_on = if self.wire.expects { GoOn::Router } else { GoOn::Nobody };
     }
 }
 
@@ -121,13 +140,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Downstream for Http1Client<S> {
         self.wire.poll_gone(context, self.last)
     }
 
+    fn lost(&self) -> Kind {
+        Kind::Closed
+    }
+
+    fn defer(&mut self) {
+        self.wire.expects = false;
+        self.go_on = GoOn::Dyno;
+    }
+
     fn interim(&mut self, context: &mut Context<'_>, head: &Head) {
         if self.version != Version::Http11 {
             return;
         }
         if head.status == 100 {
-            // Whoever expects one has been given it.
-            if !self.expected {
+            // Whoever the router tells has been told.
+            if self.go_on != GoOn::Router {
+                self.go_on = GoOn::Nobody;
                 self.wire.interject(context, b"HTTP/1.1 100 Continue\r\n\r\n");
             }
             return;
@@ -143,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Downstream for Http1Client<S> {
 
     fn answer(&mut self, start: Start<'_>, fields: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         // A client that was not told to go on may or may not send its body.
-        if self.wire.expects && start.content != Content::Switched {
+        if (self.wire.expects || self.go_on == GoOn::Dyno) && start.content != Content::Switched {
             self.wire.expects = false;
             self.keep = false;
             self.linger = true;
@@ -251,11 +280,24 @@ fn put_length(output: &mut Vec<u8>, length: u64) {
 pub(crate) struct Http2Client {
     respond: SendResponse<Bytes>,
     stream: Http2,
+    go_on: GoOn,
+    /// The client gave the request up before its answer began.
+    pub(crate) given_up: bool,
 }
 
 impl Http2Client {
-    pub(crate) fn new(respond: SendResponse<Bytes>, stream: Http2) -> Self {
-        Self { respond, stream }
+    /// A stream whose client may want to be told to go on.
+    pub(crate) fn new(respond: SendResponse<Bytes>, stream: Http2, expects: bool) -> Self {
+        let go_on = if expects && !stream.is_read() { GoOn::Router } else { GoOn::Nobody };
+        Self { respond, stream, go_on, given_up: false }
+    }
+
+    fn tell_to_go_on(&mut self) {
+        self.go_on = GoOn::Nobody;
+        let mut interim = Response::new(());
+        *interim.status_mut() = StatusCode::CONTINUE;
+        // A client that is gone is noticed soon enough.
+        let _ = self.respond.send_informational(interim);
     }
 }
 
@@ -263,16 +305,35 @@ impl Downstream for Http2Client {
     type Fields = HeaderMap;
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match self.stream.outgoing {
-            Some(_) => self.stream.poll_reset(context),
-            None => self.respond.poll_reset(context).map(drop),
+        if self.stream.outgoing.is_some() {
+            return self.stream.poll_reset(context);
         }
+        let reset = ready!(self.respond.poll_reset(context));
+        self.stream.broken |= is_broken(&reset);
+        self.given_up = true;
+        Poll::Ready(())
+    }
+
+    fn lost(&self) -> Kind {
+        if self.stream.broken { Kind::Broken } else { Kind::Closed }
+    }
+
+    fn defer(&mut self) {
+        self.go_on = GoOn::Dyno;
     }
 
     fn interim(&mut self, _context: &mut Context<'_>, head: &Head) {
+        if head.status == 100 {
+            // Nobody else has asked.
+            if self.go_on == GoOn::Dyno {
+                self.tell_to_go_on();
+            }
+            return;
+        }
         let mut interim = Response::new(());
-        *interim.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::CONTINUE);
-        for field in head.fields().filter(|field| field.known == Name::Other && head.status != 100) {
+        let Ok(status) = StatusCode::from_u16(head.status) else { return };
+        *interim.status_mut() = status;
+        for field in head.fields().filter(|field| field.known == Name::Other) {
             interim.headers_mut().put(field.name, field.value);
         }
         // A client that is gone is noticed soon enough.
@@ -321,7 +382,12 @@ impl Downstream for Http2Client {
 
 impl Side for Http2Client {
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, Fail>> {
-        self.stream.poll_fill(context)
+        if self.go_on == GoOn::Router {
+            self.tell_to_go_on();
+        }
+        let filled = self.stream.poll_fill(context);
+        self.given_up |= self.stream.outgoing.is_none() && matches!(filled, Poll::Ready(Err(Fail::Gone)));
+        filled
     }
 
     fn bytes(&self) -> &[u8] {

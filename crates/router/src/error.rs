@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     ClosedEarly,
     /// The connection ended in the middle.
     Closed,
+    /// A client's HTTP/2 stream ended in a way that is not the client's leaving.
+    Broken,
     /// Nothing moved for too long.
     Idle,
     /// A response that is not HTTP.
@@ -80,6 +82,8 @@ pub(crate) enum Flaw {
     Chunk,
     /// `Expect` holds something other than `100-continue`.
     Expect,
+    /// The head did not come to its end in time.
+    Slow,
 }
 
 /// Whose fault it was.
@@ -221,7 +225,11 @@ impl Error {
             }
             (Kind::ClosedEarly, _) => coded(Code::H13),
             (Kind::Closed, _) => Verdict { sock: Some("backend"), ..coded(Code::H18) },
-            (Kind::Idle, Client) => Verdict { severity: Warning, status: Some(499), ..coded(Code::H28) },
+            (Kind::Idle, Client) | (Kind::BadRequest(Flaw::Slow), _) => {
+                Verdict { severity: Warning, status: Some(499), page: Page::TooSlow, ..coded(Code::H28) }
+            }
+            // Whose doing it was, the stream's end does not say.
+            (Kind::Broken, _) => Verdict { status: Some(499), ..coded(Code::H33) },
             (Kind::Idle, _) => coded(Code::H15),
             (Kind::Restricted(restriction), _) => {
                 let detail = match restriction {
@@ -234,7 +242,7 @@ impl Error {
             }
             (Kind::BadRequest(flaw), _) => {
                 let (status, page, cause) = match flaw {
-                    Flaw::Header => (400, Page::BadRequest, "bad header"),
+                    Flaw::Header | Flaw::Slow => (400, Page::BadRequest, "bad header"),
                     Flaw::Chunk => (400, Page::BadRequest, "bad chunk"),
                     Flaw::Expect => (417, Page::ExpectationFailed, "unsupported expect header value"),
                 };
@@ -263,6 +271,8 @@ mod tests {
         check(Error::router(Kind::Closed), Code::H24, Severity::Error, None);
         check(Error::client(Kind::Idle), Code::H28, Severity::Warning, Some(499));
         check(Error::dyno(Kind::Idle), Code::H15, Severity::Error, Some(503));
+        check(Error::client(Kind::Broken), Code::H33, Severity::Error, Some(499));
+        check(Error::client(Kind::BadRequest(Flaw::Slow)), Code::H28, Severity::Warning, Some(499));
     }
 
     #[test]

@@ -13,20 +13,25 @@ use dozen_api::{
     clock,
     logs::{Line, Source},
 };
-use dozen_domain::ids::DynoId;
+use dozen_domain::{
+    ids::DynoId,
+    limits::{Limits, millis},
+};
 use tokio::time::Instant;
 
 use crate::{
     Router, access_log,
     error::{Error, Kind},
-    table::{App, Waiting},
+    table::{App, Open, Waiting},
     upstreams::Upstream,
     wire::head::Head,
 };
 
 /// The other end of a client connection, for all its requests.
 pub(crate) struct Client {
-    /// Its address as text.
+    /// Its address.
+    pub(crate) ip: IpAddr,
+    /// The same as text.
     pub(crate) address: Box<str>,
     /// The port it connected to.
     pub(crate) port: Box<str>,
@@ -41,12 +46,19 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(address: IpAddr, port: u16, tls: bool, excess: bool) -> Self {
         Self {
+            ip: address,
             address: address.to_canonical().to_string().into(),
             port: port.to_string().into(),
             tls,
             server_name: None,
             excess,
         }
+    }
+
+    /// How long its connection may be idle: one that is over a limit is there to be told so, and not for long.
+    pub(crate) fn patience(&self, limits: &Limits) -> Duration {
+        let most = if self.excess { limits.router_tls_handshake_ms } else { u64::MAX };
+        millis(limits.router_keep_alive_ms.min(most))
     }
 }
 
@@ -63,8 +75,12 @@ pub(crate) struct Exchange {
     /// `X-Forwarded-For` as the dyno gets it.
     pub(crate) forwarded: Vec<u8>,
     pub(crate) app: Option<Arc<App>>,
+    /// Counts as a request of the app to its end.
+    pub(crate) open: Option<Open>,
     /// Counts towards the app's backlog until the response begins.
     pub(crate) waiting: Option<Waiting>,
+    /// The client waits for the dyno's word before it sends its body (`http-end-to-end-continue`).
+    pub(crate) expects: bool,
     /// The dyno that its cookie asks for.
     pub(crate) wanted: Option<DynoId>,
     /// The dyno that was tried last.

@@ -6,6 +6,7 @@
 //! after changes have begun, whole and atomically; a file that cannot be read is told of and passed over.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
@@ -16,7 +17,7 @@ use std::{
 
 use dozen_api::{
     frame,
-    routes::{Ack, Generation, Message, Report},
+    routes::{Ack, Assembly, Generation, Message, Report},
     socket,
 };
 use dozen_domain::{ids::DynoId, limits::millis};
@@ -98,15 +99,24 @@ async fn talk(router: &Router, path: &Path, changed: &Notify, heard: &mut bool) 
     let (applied, news) = mpsc::unbounded_channel();
     let (sender, mut reports) = mpsc::unbounded_channel();
     let hear = async {
+        let mut assembly = Assembly::default();
         while let Some(message) = frame::read::<_, Message>(&mut from).await? {
+            let Some(message) = assembly.take(message) else { continue };
             let known = |app: Option<_>| app.map_or_else(|| table.upstreams(), |app| table.upstreams_of(app));
             let app = message.app();
             let before = known(app);
-            let generation = table.apply(message);
-            let after = known(app);
-            let left = before.iter().filter(|dyno| !after.iter().any(|other| Arc::ptr_eq(dyno, other)));
+            let generation = match app {
+                Some(_) => table.apply(message),
+                // A large table takes longer than requests should wait for this thread.
+                None => {
+                    let table = table.clone();
+                    tokio::task::spawn_blocking(move || table.apply(message)).await.map_err(io::Error::other)?
+                }
+            };
+            let after: HashSet<*const Upstream> = known(app).iter().map(Arc::as_ptr).collect();
+            let left = before.iter().filter(|dyno| !after.contains(&Arc::as_ptr(dyno)));
             let left: Left = left.map(|dyno| (dyno.id, Arc::downgrade(dyno))).collect();
-            drop((before, after));
+            drop(before);
             // Its receiver lives as long as this future.
             let _ = applied.send((generation, left));
             *heard = true;

@@ -137,6 +137,7 @@ pub(crate) fn to_dyno(exchange: &Exchange, upgrade: bool, last: bool, output: &m
             | Name::ProxyConnection
             | Name::Te
             | Name::TransferEncoding
+            | Name::Forwarded
             | Name::ForwardedFor
             | Name::ForwardedPort
             | Name::ForwardedProto
@@ -151,6 +152,17 @@ pub(crate) fn to_dyno(exchange: &Exchange, upgrade: bool, last: bool, output: &m
         Length::Known(length) => put_number(output, b"content-length", length),
         Length::Chunked => output.put(b"transfer-encoding", b"chunked"),
         Length::Unsaid => {}
+    }
+    if exchange.expects {
+        output.put(b"expect", b"100-continue");
+    }
+    if let Some(client) = head.first(Name::Forwarded).map(|_| exchange.client.ip.to_canonical()) {
+        // The same list in its standard form, which some frameworks ask first: what a client claims in it cannot be the
+        // last entry either.
+        let mut list = head.all(Name::Forwarded).collect::<Vec<_>>().join(&b", "[..]);
+        let own = if client.is_ipv6() { format!(", for=\"[{client}]\"") } else { format!(", for={client}") };
+        list.extend_from_slice(own.as_bytes());
+        output.put(b"forwarded", &list);
     }
     if upgrade {
         output.put(b"connection", b"upgrade");

@@ -118,6 +118,8 @@ struct Router {
     metrics: metrics::Metrics,
     logs: logs::Sender,
     connections: AtomicU64,
+    /// The same by client address.
+    crowd: Arc<edge::crowd::Crowd>,
     /// Fires when a connection ends.
     freed: Notify,
     /// Connections and tunnels.
@@ -159,6 +161,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         proxies,
         metrics: metrics::Metrics::default(),
         connections: AtomicU64::new(0),
+        crowd: Arc::default(),
         freed: Notify::new(),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),

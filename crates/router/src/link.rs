@@ -130,7 +130,7 @@ impl Link {
                 let length = found.map_err(|none| match none {
                     NoHead::Gone { partial: false } => Kind::ClosedEarly,
                     NoHead::Gone { partial: true } => Kind::Closed,
-                    NoHead::Hopeless => hopeless(link.wire.unused(), limits),
+                    NoHead::Hopeless | NoHead::Slow => hopeless(link.wire.unused(), limits),
                 })?;
                 let judged = head.response(&link.wire.unused()[..length], limits);
                 link.wire.skip(length);

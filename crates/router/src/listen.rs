@@ -41,7 +41,7 @@ pub(crate) async fn accept(router: Arc<Router>, listener: TcpListener, tls: Opti
     loop {
         // Past the limit connections are still taken to be told of it, but not without bound.
         let limit = router.limits.router_connections;
-        let hard = limit + limit / 8 + 1;
+        let hard = limit.saturating_add(limit / 8 + 1);
         let accepted = tokio::select! {
             () = router.stop.cancelled() => return,
             accepted = async {
@@ -122,11 +122,18 @@ async fn serve(
             None => return,
         }
     }
+    // Whoever is behind a proxy is counted under an address of their own.
+    let member = router.crowd.join(client.ip);
+    let limit = router.limits.router_connections_per_address;
+    if member.number > limit.saturating_add(limit / 8) {
+        return;
+    }
+    client.excess |= member.number > limit;
     match acceptor {
         None => {
             let client = Arc::new(client);
             let mut first = Buffer::default();
-            let time = millis(router.limits.router_keep_alive_ms);
+            let time = client.patience(&router.limits);
             let begun = async { timeout(time, first_bytes(&mut stream, &mut first)).await.ok()?.ok() };
             if until_stop(router, begun).await.is_none() {
                 return;

@@ -20,6 +20,7 @@ use dozen_domain::codes::Code;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -30,6 +31,8 @@ const ENDS: [u64; 12] = [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 
 /// Longest time and head of a request for the page.
 const PATIENCE: Duration = Duration::from_secs(5);
 const HEAD: usize = 8 << 10;
+/// Readers of the page that are served at once.
+const READERS: usize = 16;
 
 /// Counters of the whole router.
 #[derive(Default)]
@@ -173,13 +176,17 @@ impl Metrics {
 
 /// Serves the page for ever, one request a connection.
 pub(crate) async fn serve(router: Arc<Router>, listener: TcpListener) {
+    let room = Arc::new(Semaphore::new(READERS));
     loop {
+        // It fails only when the semaphore is closed, which it never is.
+        let Ok(place) = room.clone().acquire_owned().await else { return };
         let Ok((mut stream, _)) = listener.accept().await else {
             tokio::time::sleep(PATIENCE / 50).await;
             continue;
         };
         let router = router.clone();
         tokio::spawn(async move {
+            let _place = place;
             let exchange = async {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD {

@@ -25,6 +25,8 @@ pub(crate) enum Page {
     Blank,
     /// The request breaks HTTP's rules.
     BadRequest,
+    /// The request did not come in time.
+    TooSlow,
     /// The request expects what the router cannot do.
     ExpectationFailed,
 }
@@ -66,6 +68,7 @@ impl Page {
                  <p>If it is yours: <code>git push heroku main</code></p>",
             ),
             Self::BadRequest => ("Bad request", "<p>This request is not one that can be passed on to an app.</p>"),
+            Self::TooSlow => ("Request timeout", "<p>This request did not arrive in time. Please try again.</p>"),
             Self::ExpectationFailed => {
                 ("Expectation failed", "<p>Of all expectations, only <code>100-continue</code> can be met here.</p>")
             }

@@ -32,6 +32,7 @@ pub(crate) struct App {
     view: ArcSwap<View>,
     changed: Notify,
     waiting: AtomicU64,
+    open: AtomicU64,
     /// Its requests since control was told last.
     pub(crate) tally: Tally,
 }
@@ -56,6 +57,15 @@ impl Drop for Waiting {
     }
 }
 
+/// Counts one request as open, until dropped.
+pub(crate) struct Open(Arc<App>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl App {
     /// What is known now.
     pub(crate) fn view(&self) -> Arc<View> {
@@ -76,6 +86,12 @@ impl App {
     pub(crate) fn wait(self: &Arc<Self>, limit: u64) -> Option<Waiting> {
         let waiting = Waiting(self.clone());
         (self.waiting.fetch_add(1, Ordering::Relaxed) < limit).then_some(waiting)
+    }
+
+    /// Counts a request in, unless `limit` are open already.
+    pub(crate) fn enter(self: &Arc<Self>, limit: u64) -> Option<Open> {
+        let open = Open(self.clone());
+        (self.open.fetch_add(1, Ordering::Relaxed) < limit).then_some(open)
     }
 
     fn swap(&self, view: View) {
@@ -171,6 +187,8 @@ impl Table {
 
     fn put(&self, mut known: MutexGuard<'_, Known>, message: Message) -> Generation {
         match message {
+            // Parts are put together where they are received.
+            Message::Part { .. } => return known.generation,
             Message::Snapshot { generation, apps } => {
                 known.generation = generation;
                 self.replace(&mut known, apps);
@@ -213,12 +231,10 @@ impl Table {
 
     /// All dynos, for the closing of idle connections.
     pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {
-        let known = self.lock();
-        known
-            .apps
-            .values()
-            .flat_map(|app| app.view().dynos.iter().map(|(dyno, _)| dyno.clone()).collect::<Vec<_>>())
-            .collect()
+        // Looking at the apps of a large table takes longer than an update may wait.
+        let apps: Vec<Arc<App>> = self.lock().apps.values().cloned().collect();
+        let dynos = |app: &Arc<App>| app.view().dynos.iter().map(|(dyno, _)| dyno.clone()).collect::<Vec<_>>();
+        apps.iter().flat_map(dynos).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -240,10 +256,13 @@ impl Table {
         for app in apps {
             let entry = revive(former.remove(&app.id), app);
             let view = entry.view();
+            // An app that is told twice is what it is told last.
+            if let Some(twin) = known.apps.insert(entry.id, entry.clone()) {
+                self.hosts_of(&twin.view().app).iter().for_each(|host| self.release(&mut hosts, host, &twin));
+            }
             for host in self.hosts_of(&view.app) {
                 self.claim(&mut hosts, &host, &entry);
             }
-            known.apps.insert(entry.id, entry);
         }
         self.hosts.store(Arc::new(hosts));
         former.into_values().for_each(|app| dismiss(&app));
@@ -319,6 +338,7 @@ fn revive(former: Option<Arc<App>>, app: routes::App) -> Arc<App> {
             view: ArcSwap::from_pointee(view),
             changed: Notify::new(),
             waiting: AtomicU64::new(0),
+            open: AtomicU64::new(0),
             tally: Tally::default(),
         }),
     }

@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -50,7 +50,7 @@ pub(crate) enum Protocol {
 impl Protocol {
     /// What the app's owner wants. Another protocol is agreed on over HTTP/1.1 alone.
     pub(crate) fn of(app: &routes::App, upgrade: bool) -> Self {
-        let routes::Dialogue { keep_alive: keep, http2 } = app.dialogue;
+        let routes::Dialogue { keep_alive: keep, http2, .. } = app.dialogue;
         if http2 && !upgrade { Self::Http2 } else { Self::Http1 { keep } }
     }
 }
@@ -65,6 +65,8 @@ pub(crate) struct Upstream {
     shared: Mutex<Option<SendRequest<Bytes>>>,
     born: Instant,
     quarantined_until_ms: AtomicU64, // since `born`
+    /// Quarantines since it last took a connection.
+    refusals: AtomicU32,
 }
 
 struct Idle {
@@ -82,6 +84,7 @@ impl Upstream {
             shared: Mutex::default(),
             born: Instant::now(),
             quarantined_until_ms: AtomicU64::new(0),
+            refusals: AtomicU32::new(0),
         }
     }
 
@@ -92,38 +95,57 @@ impl Upstream {
         (until > now).then_some(until)
     }
 
-    /// Passes this dyno over for a while.
-    pub(crate) fn quarantine(&self, length: Duration) {
-        let until = (Instant::now() + length).saturating_duration_since(self.born);
+    /// Passes this dyno over for a while, which is the longer the more often it has refused.
+    pub(crate) fn quarantine(&self, limits: &Limits) {
+        let now = Instant::now();
+        if self.quarantined(now).is_some() {
+            // Others have tried it at the same time.
+            return;
+        }
+        let doublings = self.refusals.fetch_add(1, Ordering::Relaxed).min(32);
+        let length = limits.router_quarantine_first_ms.saturating_mul(1 << doublings).min(limits.router_quarantine_ms);
+        let until = (now + millis(length)).saturating_duration_since(self.born);
         self.quarantined_until_ms.store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Takes the connection that was kept last, if it is still open and was idle for less than `fresh`; the shared
     /// one, where the protocol has such.
-    pub(crate) async fn checkout(&self, protocol: Protocol, fresh: Duration) -> Option<Link> {
+    ///
+    /// # Errors
+    /// When the shared one has no room for another request until the deadline.
+    pub(crate) async fn checkout(
+        &self,
+        protocol: Protocol,
+        fresh: Duration,
+        deadline: Instant,
+    ) -> Result<Option<Link>, Error> {
         match protocol {
-            Protocol::Http1 { keep: false } => None,
+            Protocol::Http1 { keep: false } => Ok(None),
             Protocol::Http1 { keep: true } => {
                 let now = Instant::now();
                 loop {
                     let mut last = {
                         let mut idle = self.idle();
                         // All others are older.
-                        idle.pop_if(|last| now.duration_since(last.since) < fresh)?
+                        match idle.pop_if(|last| now.duration_since(last.since) < fresh) {
+                            Some(last) => last,
+                            None => return Ok(None),
+                        }
                     };
                     if !last.wire.is_stale() {
-                        return Some(Link::Http1(Kept { wire: last.wire, kept: true, last: false }));
+                        return Ok(Some(Link::Http1(Kept { wire: last.wire, kept: true, last: false })));
                     }
                 }
             }
             Protocol::Http2 => {
-                let sender = self.shared().clone()?;
-                match sender.ready().await {
-                    Ok(sender) => Some(Link::multiplexed(sender)),
-                    Err(_closed) => {
+                let Some(sender) = self.shared().clone() else { return Ok(None) };
+                match timeout_at(deadline, sender.ready()).await {
+                    Ok(Ok(sender)) => Ok(Some(Link::multiplexed(sender))),
+                    Ok(Err(_closed)) => {
                         *self.shared() = None;
-                        None
+                        Ok(None)
                     }
+                    Err(_elapsed) => Err(Error::dyno(Kind::ConnectTimeout)),
                 }
             }
         }
@@ -173,12 +195,19 @@ impl Upstream {
                     break;
                 }
             };
-            return self.open(stream, protocol, deadline).await;
+            self.refusals.store(0, Ordering::Relaxed);
+            return self.open(stream, protocol, limits, deadline).await;
         }
         Err(failure)
     }
 
-    async fn open(&self, stream: TcpStream, protocol: Protocol, deadline: Instant) -> Result<Link, Error> {
+    async fn open(
+        &self,
+        stream: TcpStream,
+        protocol: Protocol,
+        limits: &Limits,
+        deadline: Instant,
+    ) -> Result<Link, Error> {
         // Small writes must not wait for acknowledgements; a failure costs speed alone.
         let _ = stream.set_nodelay(true);
         match protocol {
@@ -187,7 +216,9 @@ impl Upstream {
                 Ok(Link::Http1(Kept { wire, kept: false, last: !keep }))
             }
             Protocol::Http2 => {
+                let most = limits.router_response_header_bytes.saturating_mul(2);
                 let handshake = h2::client::Builder::new()
+                    .max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX))
                     .initial_window_size(STREAM_WINDOW)
                     .initial_connection_window_size(CONNECTION_WINDOW)
                     .enable_push(false)

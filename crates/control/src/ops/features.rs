@@ -49,6 +49,9 @@ pub const NO_KEEP_ALIVE_TO_DYNOS: &str = "http-disable-keepalive-to-dyno";
 /// Web dynos are spoken to in HTTP/2. Heroku has no such feature.
 pub const HTTP2_TO_DYNOS: &str = "http2-to-dyno";
 
+/// A client's `Expect: 100-continue` is answered by the dyno. Heroku has it in its labs.
+pub const END_TO_END_CONTINUE: &str = "http-end-to-end-continue";
+
 /// Features of apps.
 pub const APP: &[Definition] = &[
     Definition {
@@ -120,6 +123,15 @@ pub const APP: &[Definition] = &[
         display_name: "HTTP/2 to dynos",
         description: "Speaks HTTP/2 in clear text with web dynos from the first byte, as gRPC needs it.",
         general: true,
+        default: false,
+        fixed: false,
+    },
+    Definition {
+        id: id(11),
+        name: END_TO_END_CONTINUE,
+        display_name: "End-to-end 100-continue",
+        description: "Passes Expect: 100-continue on to web dynos and their 100 Continue back, in place of the router's own.",
+        general: false,
         default: false,
         fixed: false,
     },

@@ -66,6 +66,7 @@ pub(super) async fn read(context: &Context, id: AppId) -> ops::Result<Option<Hal
         dialogue: Dialogue {
             keep_alive: !is_on(ops::features::NO_KEEP_ALIVE_TO_DYNOS),
             http2: is_on(ops::features::HTTP2_TO_DYNOS),
+            end_to_end_continue: is_on(ops::features::END_TO_END_CONTINUE),
         },
     }))
 }

@@ -10,7 +10,7 @@ use std::{
 
 use dozen_api::{
     frame,
-    routes::{Ack, Report},
+    routes::{self, Ack, Report},
 };
 use tokio::net::{UnixListener, UnixStream};
 
@@ -47,7 +47,9 @@ async fn talk(feed: &Feed, router: u64, mut stream: UnixStream) -> std::io::Resu
     let (mut from, mut to) = stream.split();
     let tell = async {
         while let Some(message) = changes.recv().await {
-            frame::write(&mut to, &message).await?;
+            for message in routes::cut(message) {
+                frame::write(&mut to, &message).await?;
+            }
         }
         Err(std::io::Error::other("it fell too far behind"))
     };

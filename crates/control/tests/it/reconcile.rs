@@ -309,6 +309,7 @@ impl Router {
                 Message::Snapshot { generation, apps } => (generation, apps),
                 Message::Upsert { generation, app } => (generation, vec![*app]),
                 Message::Remove { generation, .. } => (generation, Vec::new()),
+                Message::Part { .. } => panic!("a table of a few apps comes in parts"),
             };
             self.acknowledge(generation).await;
             if let Some(app) = apps.into_iter().find(|app| what(app)) {

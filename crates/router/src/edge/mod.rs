@@ -6,5 +6,6 @@
 pub(crate) mod affinity;
 pub(crate) mod answers;
 pub(crate) mod certificates;
+pub(crate) mod crowd;
 pub(crate) mod guard;
 pub(crate) mod proxy_protocol;

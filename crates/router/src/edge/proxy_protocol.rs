@@ -67,7 +67,7 @@ async fn text(stream: &mut TcpStream, start: &[u8]) -> io::Result<Option<Behind>
 }
 
 /// Reads the line of version 1, its line end included.
-fn parse_text(line: &[u8]) -> io::Result<Option<Behind>> {
+pub(crate) fn parse_text(line: &[u8]) -> io::Result<Option<Behind>> {
     let line = line.strip_suffix(b"\r\n").and_then(|line| std::str::from_utf8(line).ok());
     let words: Vec<&str> = line.ok_or_else(|| invalid("a header that is no text"))?.split(' ').collect();
     let address = |text: &str, v6: bool| -> io::Result<IpAddr> {
@@ -106,7 +106,7 @@ async fn binary<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<Option<Behin
 }
 
 /// Reads what follows the signature of version 2: version and command, family and transport, and all behind the length.
-fn parse_binary(command: u8, family: u8, rest: &[u8]) -> io::Result<Option<Behind>> {
+pub(crate) fn parse_binary(command: u8, family: u8, rest: &[u8]) -> io::Result<Option<Behind>> {
     match command {
         0x20 => return Ok(None),
         0x21 => {}

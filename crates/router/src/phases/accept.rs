@@ -20,7 +20,11 @@ pub(crate) fn run(
     judged: Result<(), Flaw>,
 ) -> (Exchange, Result<(), Error>) {
     let host = headers::host(&head);
-    let accepted = host.as_ref().map(|_| ()).map_err(|flaw| *flaw).and(judged);
+    let accepted = match judged {
+        // Of a head that is not whole nothing can be missing.
+        Err(Flaw::Slow) => judged,
+        _ => host.as_ref().map(|_| ()).map_err(|flaw| *flaw).and(judged),
+    };
     let exchange = Exchange {
         started: Instant::now(),
         host: host.unwrap_or_default(),
@@ -28,7 +32,9 @@ pub(crate) fn run(
         forwarded: headers::forwarded(&head, &client.address),
         head,
         app: None,
+        open: None,
         waiting: None,
+        expects: false,
         wanted: None,
         dyno: None,
         connect: None,

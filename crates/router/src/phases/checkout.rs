@@ -1,7 +1,8 @@
 //! Phase 3: chooses a web dyno at random among those that are up, or waits for one.
 //!
 //! A request waits while dynos are starting, or while all that are up are in quarantine; changes of the table wake it.
-//! It gives up after `router_connect_total_ms`, which is also the budget for all connection attempts together.
+//! It gives up after `router_connect_total_ms`, which is also the budget for all connection attempts together. A dyno's
+//! quarantine grows with every refusal, so that requests that find all dynos in one try again ever more rarely.
 
 use std::sync::Arc;
 
@@ -29,8 +30,11 @@ pub(crate) struct Attempts {
     /// The dyno that goes first, if it can.
     wanted: Option<DynoId>,
     tried: Vec<DynoId>,
-    most: usize,
+    count: u64,
+    most: u64,
     last: Option<Error>,
+    /// All dynos were in quarantine when it came: it goes on trying whichever is let out first.
+    held: bool,
 }
 
 impl Attempts {
@@ -41,8 +45,10 @@ impl Attempts {
             fresh: false,
             wanted: exchange.wanted,
             tried: Vec::new(),
-            most: limits.router_connect_attempts as usize,
+            count: 0,
+            most: limits.router_connect_attempts,
             last: None,
+            held: false,
         }
     }
 
@@ -51,9 +57,14 @@ impl Attempts {
     /// # Errors
     /// The same error, when that was the last attempt.
     pub(crate) fn failed(&mut self, dyno: &Upstream, error: Error) -> Result<(), Error> {
+        self.count += 1;
+        let over = self.count >= self.most || Instant::now() >= self.deadline;
+        if self.held {
+            return if over { Err(Error::router(Kind::Quarantined)) } else { Ok(()) };
+        }
         self.tried.push(dyno.id);
         self.last = Some(error);
-        if self.tried.len() >= self.most || Instant::now() >= self.deadline { Err(error) } else { Ok(()) }
+        if over { Err(error) } else { Ok(()) }
     }
 }
 
@@ -76,6 +87,7 @@ pub(crate) async fn run(app: &App, attempts: &mut Attempts) -> Result<Arc<Upstre
             Choice::Dyno(dyno) => return Ok(dyno),
             Choice::Wait(until) => until,
         };
+        attempts.held |= until.is_some();
         let wake = until.map_or(attempts.deadline, |until| until.min(attempts.deadline));
         tokio::select! {
             () = changed => {}

@@ -29,7 +29,7 @@ pub(crate) async fn run(
     if !attempts.fresh {
         let keep = millis(limits.router_upstream_keep_alive_ms);
         let fresh = if outgoing.is_repeatable() { keep } else { keep.min(millis(limits.router_upstream_fresh_ms)) };
-        if let Some(link) = dyno.checkout(protocol, fresh).await {
+        if let Some(link) = dyno.checkout(protocol, fresh, attempts.deadline).await? {
             exchange.connect = Some(started.elapsed());
             exchange.router.metrics.kept.fetch_add(1, Ordering::Relaxed);
             return Ok(link);
@@ -43,7 +43,7 @@ pub(crate) async fn run(
     if let Err(error) = &connected
         && error.retry == Retry::OtherDyno
     {
-        dyno.quarantine(millis(limits.router_quarantine_ms));
+        dyno.quarantine(&exchange.router.limits);
     }
     connected
 }

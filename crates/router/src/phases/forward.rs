@@ -7,7 +7,7 @@
 
 use std::{
     future::poll_fn,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use dozen_domain::limits::{Limits, millis};
@@ -20,6 +20,8 @@ use crate::{
     exchange::Exchange,
     headers,
     link::{Link, Unsent},
+    phases::lookup,
+    table::App,
     wire::{
         Fail, Flow, Stage, Torn,
         head::{Head, Length},
@@ -39,6 +41,8 @@ pub(crate) struct Outgoing {
     has_body: bool,
     /// The dyno has said `100 Continue`.
     continued: bool,
+    /// How many interim answers it has given.
+    interims: u64,
     unsent: Option<Unsent>,
 }
 
@@ -53,6 +57,7 @@ impl Outgoing {
             idempotent,
             has_body: !matches!(head.length, Length::Unsaid | Length::Known(0)),
             continued: false,
+            interims: 0,
             unsent: None,
         }
     }
@@ -66,19 +71,64 @@ impl Outgoing {
 /// When something last moved on the way of a request's body, and what is awaited now.
 struct Pace {
     moved: Instant,
+    /// When the body was last weighed, and how much of it there was.
+    weighed: (Instant, u64),
 }
 
 impl Pace {
-    /// Until when the next thing must happen, and what it is when it does not.
-    fn deadline(&self, up: &Flow, limits: &Limits) -> (Instant, Error) {
+    fn new(now: Instant, bytes: u64) -> Self {
+        Self { moved: now, weighed: (now, bytes) }
+    }
+
+    /// Until when the next thing must happen, and what it is when it does not. `asked`: the dyno is asked whether the
+    /// client is to send its body.
+    fn deadline(&self, up: &Flow, asked: bool, limits: &Limits) -> (Instant, Error) {
         let (answer, idle) = (millis(limits.router_first_byte_ms), millis(limits.router_idle_ms));
         match up.stage {
             Stage::Done => (self.moved + answer, Error::dyno(Kind::Unanswered)),
+            Stage::Awaited if asked && up.bytes == 0 => (self.moved + answer, Error::dyno(Kind::Unanswered)),
             Stage::Awaited => (self.moved + idle, Error::client(Kind::Idle)),
             // The dyno does not even read.
             Stage::Blocked => (self.moved + idle, Error::dyno(Kind::Unanswered)),
         }
     }
+
+    /// Ready with the failure when the next thing has not happened in time.
+    ///
+    /// A body that drips keeps a place in the app's backlog for nothing. That is nobody's business until places become
+    /// rare: then it has to bring something.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        exchange: &Exchange,
+        up: &Flow,
+        asked: bool,
+        alarm: &mut Alarm,
+    ) -> Poll<Error> {
+        let limits = &exchange.router.limits;
+        let (deadline, error) = self.deadline(up, asked, limits);
+        if up.stage != Stage::Awaited {
+            return alarm.poll(context, deadline).map(|()| error);
+        }
+        let window = millis(limits.router_idle_ms);
+        loop {
+            let weigh = self.weighed.0 + window;
+            ready!(alarm.poll(context, deadline.min(weigh)));
+            if deadline <= weigh {
+                return Poll::Ready(error);
+            }
+            let least = limits.router_body_rate_bytes.saturating_mul(window.as_secs().max(1));
+            if up.bytes - self.weighed.1 < least && exchange.app.as_ref().is_some_and(|app| is_pressed(app, limits)) {
+                return Poll::Ready(Error::client(Kind::Idle));
+            }
+            self.weighed = (Instant::now(), up.bytes);
+        }
+    }
+}
+
+/// Says whether half of an app's backlog is taken.
+fn is_pressed(app: &App, limits: &Limits) -> bool {
+    app.waiting().saturating_mul(2) >= lookup::backlog(&app.view(), limits)
 }
 
 /// Sends the request and awaits the response's head, which is left in `head`.
@@ -104,7 +154,7 @@ pub(crate) async fn run<D: Downstream>(
         }
         None => link.begin(exchange, outgoing.upgrade).map_err(Error::dyno)?,
     }
-    let mut pace = Pace { moved: now };
+    let mut pace = Pace::new(now, outgoing.up.bytes);
     let answered =
         poll_fn(|context| poll(context, exchange, client, &mut link, outgoing, head, &mut pace, alarm)).await;
     match answered {
@@ -135,7 +185,7 @@ fn poll<D: Downstream>(
     let limits = &exchange.router.limits;
     if !outgoing.refused {
         match pump(&mut outgoing.up, client, link, context) {
-            Poll::Ready(Err(Torn::Source(Fail::Gone))) => return Poll::Ready(Err(Error::client(Kind::Closed))),
+            Poll::Ready(Err(Torn::Source(Fail::Gone))) => return Poll::Ready(Err(Error::client(client.lost()))),
             Poll::Ready(Err(Torn::Source(Fail::Broken))) => {
                 return Poll::Ready(Err(Error::client(Kind::BadRequest(Flaw::Chunk))));
             }
@@ -152,7 +202,10 @@ fn poll<D: Downstream>(
             Poll::Ready(Ok(())) if head.status >= 200 || head.status == 101 => return Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) => {
                 // One is enough, and the client may have been told by the router already.
-                if head.status == 100 && std::mem::replace(&mut outgoing.continued, true) {
+                outgoing.interims += 1;
+                let again = head.status == 100 && std::mem::replace(&mut outgoing.continued, true);
+                // Nor may they go on for ever, in the memory of a client that does not read.
+                if again || outgoing.interims > limits.router_interim_answers {
                     return Poll::Ready(Err(Error::dyno(Kind::Malformed)));
                 }
                 pace.moved = Instant::now();
@@ -163,8 +216,8 @@ fn poll<D: Downstream>(
         }
     }
     if outgoing.up.is_done() && client.poll_gone(context).is_ready() {
-        return Poll::Ready(Err(Error::client(Kind::Closed)));
+        return Poll::Ready(Err(Error::client(client.lost())));
     }
-    let (deadline, error) = pace.deadline(&outgoing.up, limits);
-    alarm.poll(context, deadline).map(|()| Err(error))
+    let asked = exchange.expects && !outgoing.continued;
+    pace.poll(context, exchange, &outgoing.up, asked, alarm).map(Err)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dozen_api::routes::Mode;
-use dozen_domain::limits::millis;
+use dozen_domain::limits::{Limits, millis};
 use tokio::time::timeout;
 
 use crate::{
@@ -35,10 +35,16 @@ pub(crate) async fn run(exchange: &mut Exchange, accepted: Result<(), Error>) ->
     let view = app.view();
     edge::answers::redirect(exchange, &view)?;
     serves(&view)?;
-    let dynos = u64::from(view.app.web_quantity).max(1);
-    let backlog = router.limits.router_backlog_per_dyno.saturating_mul(dynos);
+    let open = app.enter(router.limits.router_requests_per_app).ok_or(Error::client(Kind::Connections))?;
+    exchange.open = Some(open);
+    let backlog = backlog(&view, &router.limits);
     exchange.waiting = Some(app.wait(backlog).ok_or(Error::dyno(Kind::Backlog))?);
     Ok(app)
+}
+
+/// How many requests may wait for an app's answers.
+pub(crate) fn backlog(view: &View, limits: &Limits) -> u64 {
+    limits.router_backlog_per_dyno.saturating_mul(u64::from(view.app.web_quantity).max(1))
 }
 
 /// Says why an app serves nothing at all, if so.

@@ -31,7 +31,7 @@ use crate::{
     alarm::Alarm,
     downstream::Downstream,
     edge,
-    error::{Error, Flaw, Kind, Retry},
+    error::{Error, Flaw, Retry},
     exchange::{Client, Exchange},
     link::Link,
     upstreams::Protocol,
@@ -87,6 +87,11 @@ async fn serve<D: Downstream>(
     let mut outgoing = Outgoing::new(exchange);
     let view = app.view();
     let protocol = Protocol::of(&view.app, outgoing.upgrade);
+    if view.app.dialogue.end_to_end_continue && protocol != Protocol::Http2 && exchange.head.expects() && client.owes()
+    {
+        exchange.expects = true;
+        client.defer();
+    }
     drop(view);
     loop {
         let link = watched(client, reach(exchange, &app, &mut attempts, &outgoing, protocol)).await?;
@@ -123,7 +128,7 @@ async fn reach(
 async fn watched<D: Downstream, T>(client: &mut D, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let mut work = pin!(work);
     poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Pending if client.poll_gone(context).is_ready() => Poll::Ready(Err(Error::client(Kind::Closed))),
+        Poll::Pending if client.poll_gone(context).is_ready() => Poll::Ready(Err(Error::client(client.lost()))),
         polled => polled,
     })
     .await

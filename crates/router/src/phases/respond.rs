@@ -125,7 +125,9 @@ impl<D: Downstream> Relay<'_, D> {
         if !self.refused {
             match pump(&mut self.up, self.client, self.link, context) {
                 Poll::Ready(Err(Torn::Source(Fail::Gone))) if self.tunnel => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(Torn::Source(Fail::Gone))) => return Poll::Ready(Err(Error::client(Kind::Closed))),
+                Poll::Ready(Err(Torn::Source(Fail::Gone))) => {
+                    return Poll::Ready(Err(Error::client(self.client.lost())));
+                }
                 Poll::Ready(Err(Torn::Source(Fail::Broken))) => {
                     return Poll::Ready(Err(Error::client(Kind::BadRequest(Flaw::Chunk))));
                 }
@@ -139,11 +141,11 @@ impl<D: Downstream> Relay<'_, D> {
             Poll::Ready(Err(Torn::Source(_))) => return Poll::Ready(Err(Error::dyno(Kind::Closed))),
             // A client that goes away is how most tunnels end.
             Poll::Ready(Err(Torn::Destination)) if self.tunnel => return Poll::Ready(Ok(())),
-            Poll::Ready(Err(Torn::Destination)) => return Poll::Ready(Err(Error::client(Kind::Closed))),
+            Poll::Ready(Err(Torn::Destination)) => return Poll::Ready(Err(Error::client(self.client.lost()))),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         if !self.tunnel && self.up.is_done() && self.client.poll_gone(context).is_ready() {
-            return Poll::Ready(Err(Error::client(Kind::Closed)));
+            return Poll::Ready(Err(Error::client(self.client.lost())));
         }
         if std::mem::take(&mut self.up.moved) | std::mem::take(&mut self.down.moved) {
             self.moved = Instant::now();

@@ -73,12 +73,8 @@ where
     let limits = &router.limits;
     let longest = limits.router_request_line_bytes.max(limits.router_header_line_bytes) as usize + 2;
     let (line, most) = (longest + limits.router_header_name_bytes as usize, limits.router_head_bytes as usize);
-    let idle = millis(if peer.excess {
-        limits.router_keep_alive_ms.min(limits.router_tls_handshake_ms)
-    } else {
-        limits.router_keep_alive_ms
-    });
-    let (mut since, mut begun, mut lines) = (Instant::now(), false, 0);
+    let (idle, whole) = (peer.patience(limits), millis(limits.router_head_ms));
+    let (mut deadline, mut begun, mut lines) = (Instant::now() + idle, false, 0);
     let head = poll_fn(|context| {
         while lines < EMPTY_LINES && client.wire.unused().starts_with(b"\r\n") {
             client.wire.skip(2);
@@ -88,13 +84,16 @@ where
         if head.is_pending() {
             if client.wire.has_begun() {
                 if !std::mem::replace(&mut begun, true) {
-                    since = Instant::now();
+                    deadline = Instant::now() + whole;
                 }
             } else {
                 client.wire.rest();
                 work.rest();
             }
-            return work.alarm.poll(context, since + idle).map(|()| Err(NoHead::Gone { partial: begun }));
+            return work
+                .alarm
+                .poll(context, deadline)
+                .map(|()| Err(if begun { NoHead::Slow } else { NoHead::Gone { partial: false } }));
         }
         head
     });
@@ -105,11 +104,12 @@ where
     };
     match found {
         Ok(length) => Some(read(&mut client.wire, length, &mut work.request, router)),
-        Err(NoHead::Hopeless) => {
+        Err(none @ (NoHead::Hopeless | NoHead::Slow)) => {
+            // Its app is told, if what is there names one.
             let _ = work.request.request(client.wire.unused(), limits);
             client.wire.skip(usize::MAX);
             client.close();
-            Some(Err(Flaw::Header))
+            Some(Err(if none == NoHead::Slow { Flaw::Slow } else { Flaw::Header }))
         }
         Err(NoHead::Gone { .. }) => None,
     }

@@ -6,22 +6,24 @@
 
 use std::{
     future::poll_fn,
+    io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use dozen_domain::limits::millis;
 use h2::{
-    RecvStream,
+    Reason, RecvStream,
     server::{self, SendResponse},
 };
 use http::Request;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, timeout},
 };
 
@@ -38,8 +40,6 @@ use crate::{
     },
 };
 
-/// Streams that one connection may have open.
-const STREAMS: u32 = 128;
 /// Bytes of a request's body that may be on the way, for one stream and for all of a connection.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
@@ -52,40 +52,44 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let limits = &router.limits;
-    let idle = millis(limits.router_keep_alive_ms);
+    let (idle, going) = (peer.patience(limits), millis(limits.router_tls_handshake_ms));
     let handshake = server::Builder::new()
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(u32::try_from(limits.router_http2_streams).unwrap_or(u32::MAX))
         .max_header_list_size(u32::try_from(limits.router_head_bytes).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(RESETS)
-        .handshake::<_, Bytes>(stream);
-    let Ok(Ok(mut connection)) = timeout(idle, handshake).await else { return };
-    let open = Arc::new(AtomicU64::new(0));
+        .handshake::<_, Bytes>(Opening { stream, seen: 0 });
+    let Ok(Ok(mut connection)) = timeout(going, handshake).await else { return };
+    let (open, given_up, mut all) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), 0_u64);
     let (mut alarm, mut since, mut leaving) = (Alarm::default(), Instant::now(), false);
     let mut stop = std::pin::pin!(router.stop.cancelled());
     loop {
         let accepted = poll_fn(|context| {
             let accepted = connection.poll_accept(context);
-            if accepted.is_ready() || leaving {
+            if accepted.is_ready() {
                 return accepted.map(Some);
             }
             if open.load(Ordering::Relaxed) > 0 {
                 since = Instant::now();
             }
-            let stopped = stop.as_mut().poll(context).is_ready();
-            if stopped || alarm.poll(context, since + idle).is_ready() { Poll::Ready(None) } else { Poll::Pending }
+            let stopped = !leaving && stop.as_mut().poll(context).is_ready();
+            let patience = if leaving { going } else { idle };
+            if stopped || alarm.poll(context, since + patience).is_ready() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await;
         match accepted {
             Some(Some(Ok((request, respond)))) => {
                 since = Instant::now();
+                all += 1;
                 let task = Open::new(&open);
-                let (router, peer) = (router.clone(), peer.clone());
+                let (router, peer, given_up) = (router.clone(), peer.clone(), given_up.clone());
                 router.tasks.clone().spawn(async move {
                     let _open = task;
                     let cut = router.cut.clone();
-                    cut.run_until_cancelled(answer(&router, &peer, request, respond)).await
+                    if cut.run_until_cancelled(answer(&router, &peer, request, respond)).await == Some(true) {
+                        given_up.fetch_add(1, Ordering::Relaxed);
+                    }
                 });
             }
             Some(Some(Err(error))) => {
@@ -93,11 +97,83 @@ where
                 return;
             }
             Some(None) => return,
+            // It has no request open and does not go.
+            None if leaving => return,
             None => {
                 leaving = true;
+                since = Instant::now();
                 connection.graceful_shutdown();
             }
         }
+        if leaving {
+            continue;
+        }
+        let wasted = given_up.load(Ordering::Relaxed);
+        if wasted >= limits.router_http2_resets && wasted * 2 > all {
+            tracing::debug!(client = %peer.address, wasted, all, "a client gives up its requests as soon as they are made");
+            leaving = true;
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        } else if peer.excess {
+            // Its first request is told, and no other one comes.
+            leaving = true;
+            connection.graceful_shutdown();
+        }
+    }
+}
+
+/// A client's bytes, of which the first frame has to be SETTINGS (RFC 9113, 3.4): the library does not look.
+struct Opening<S> {
+    stream: S,
+    /// How many bytes have come, up to where the first frame's kind is.
+    seen: usize,
+}
+
+/// Behind the preface of 24 bytes and the frame's length.
+const FIRST_KIND: usize = 24 + 3;
+const SETTINGS: u8 = 4;
+
+impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if self.seen <= FIRST_KIND {
+            let fresh = &buffer.filled()[before..];
+            if fresh.get(FIRST_KIND - self.seen).is_some_and(|kind| *kind != SETTINGS) {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            self.seen += fresh.len();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -117,7 +193,13 @@ impl Drop for Open {
     }
 }
 
-async fn answer(router: &Arc<Router>, peer: &Arc<Client>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+/// Answers one request; says whether the client gave it up before that.
+async fn answer(
+    router: &Arc<Router>,
+    peer: &Arc<Client>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) -> bool {
     let (parts, body) = request.into_parts();
     let mut text = Vec::with_capacity(512);
     write_request(&parts, &mut text);
@@ -134,6 +216,8 @@ async fn answer(router: &Arc<Router>, peer: &Arc<Client>, request: Request<RecvS
         Length::Unsaid if !whole => work.request.length = Length::Chunked,
         Length::Unsaid | Length::Known(_) => {}
     }
-    let mut client = Http2Client::new(respond, Http2::new((!whole).then_some(body), None));
+    let expects = work.request.expects();
+    let mut client = Http2Client::new(respond, Http2::new((!whole).then_some(body), None), expects);
     phases::handle(router, peer, &mut client, &mut work, judged).await;
+    client.given_up
 }

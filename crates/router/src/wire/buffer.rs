@@ -53,7 +53,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// A buffer that holds these bytes.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn holding(bytes: &[u8]) -> Self {
         let mut piece = take(if bytes.len() > SMALL { LARGE } else { SMALL });
         piece.resize(piece.len().max(bytes.len()), 0);

@@ -315,6 +315,11 @@ impl Head {
         self.bytes.get(start as usize..end as usize).unwrap_or_default()
     }
 
+    /// Says whether a client wants to be told to go on before it sends its body. HTTP/1.0 knows no such thing.
+    pub(crate) fn expects(&self) -> bool {
+        self.version != Version::Http10 && self.first(Name::Expect).is_some()
+    }
+
     /// The method of a request.
     pub(crate) fn method(&self) -> &[u8] {
         self.at(self.first)

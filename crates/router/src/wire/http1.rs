@@ -59,6 +59,8 @@ pub(crate) enum NoHead {
     Gone { partial: bool },
     /// What came cannot become one, or not within the bounds.
     Hopeless,
+    /// Its end did not come in time.
+    Slow,
 }
 
 /// A connection that speaks HTTP/1.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request, response};
 
 use super::{
@@ -31,11 +31,13 @@ pub(crate) struct Http2 {
     /// Bytes that the body has yet to have, where that was announced.
     pub(crate) left: Option<u64>,
     ended: bool,
+    /// The stream ended in a way that was not the other end's wish.
+    pub(crate) broken: bool,
 }
 
 impl Http2 {
     pub(crate) fn new(incoming: Option<RecvStream>, outgoing: Option<SendStream<Bytes>>) -> Self {
-        Self { incoming, current: Bytes::new(), trailers: None, outgoing, left: None, ended: false }
+        Self { incoming, current: Bytes::new(), trailers: None, outgoing, left: None, ended: false, broken: false }
     }
 
     /// Says whether no byte of a body comes.
@@ -56,17 +58,30 @@ impl Http2 {
     /// Ready once the other end has given the stream up.
     pub(crate) fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.outgoing {
-            Some(outgoing) if !self.ended => outgoing.poll_reset(context).map(drop),
+            Some(outgoing) if !self.ended => {
+                let reset = ready!(outgoing.poll_reset(context));
+                self.broken |= is_broken(&reset);
+                Poll::Ready(())
+            }
             _ => Poll::Pending,
         }
     }
 
     /// Breaks the stream off.
-    pub(crate) fn reset(&mut self, reason: h2::Reason) {
+    pub(crate) fn reset(&mut self, reason: Reason) {
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.send_reset(reason);
         }
     }
+}
+
+/// Says whether a stream ended by other means than the other end's leaving or its lack of interest.
+pub(crate) fn is_broken(end: &Result<Reason, h2::Error>) -> bool {
+    let (reason, lost) = match end {
+        Ok(reason) => (Some(*reason), false),
+        Err(error) => (error.reason(), error.is_io()),
+    };
+    !lost && !matches!(reason, None | Some(Reason::NO_ERROR | Reason::CANCEL))
 }
 
 fn gone(error: h2::Error) -> io::Error {
@@ -79,9 +94,15 @@ impl Side for Http2 {
         while self.current.is_empty() {
             match ready!(incoming.poll_data(context)) {
                 Some(Ok(bytes)) => self.current = bytes,
-                Some(Err(_reset)) => return Poll::Ready(Err(Fail::Gone)),
+                Some(Err(reset)) => {
+                    self.broken |= is_broken(&Err(reset));
+                    return Poll::Ready(Err(Fail::Gone));
+                }
                 None => {
-                    let trailers = ready!(incoming.poll_trailers(context)).map_err(|_reset| Fail::Gone)?;
+                    let trailers = ready!(incoming.poll_trailers(context)).map_err(|reset| {
+                        self.broken |= is_broken(&Err(reset));
+                        Fail::Gone
+                    })?;
                     if let Some(trailers) = trailers {
                         self.trailers = Some(Box::new(written_trailers(&trailers).ok_or(Fail::Broken)?));
                     }
@@ -121,7 +142,11 @@ impl Side for Http2 {
         while capacity == 0 {
             match ready!(outgoing.poll_capacity(context)) {
                 Some(Ok(granted)) => capacity = granted,
-                Some(Err(error)) => return Poll::Ready(Err(gone(error))),
+                Some(Err(error)) => {
+                    let error = Err(error);
+                    self.broken |= is_broken(&error);
+                    return Poll::Ready(error.map(|_reason| 0).map_err(gone));
+                }
                 None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             }
         }

@@ -26,6 +26,7 @@ pub(crate) enum Name {
     Upgrade,
     UserAgent,
     Via,
+    Forwarded,
     ForwardedFor,
     ForwardedPort,
     ForwardedProto,
@@ -42,6 +43,7 @@ pub(crate) fn classify(name: &[u8]) -> Name {
         5 => &[(b"proxy", Name::Proxy)],
         6 => &[(b"cookie", Name::Cookie), (b"expect", Name::Expect), (b"server", Name::Server)],
         7 => &[(b"upgrade", Name::Upgrade)],
+        9 => &[(b"forwarded", Name::Forwarded)],
         10 => &[
             (b"user-agent", Name::UserAgent),
             (b"connection", Name::Connection),

@@ -82,7 +82,7 @@ async fn a_response_that_stops_in_the_middle_is_h15() {
 async fn a_refused_connection_is_h21_and_then_the_dyno_is_passed_over() {
     let (up, down) = (saying(OK).await, nobody());
     let mut app = app("refusing", &[down]);
-    let limits = Limits { router_quarantine_ms: 60_000, ..short() };
+    let limits = Limits { router_quarantine_first_ms: 60_000, router_quarantine_ms: 60_000, ..short() };
     let (mut router, mut control) = Router::start(limits, &[&app]).await;
     router.get(&app, "/").await;
     assert_line(
@@ -116,7 +116,12 @@ async fn a_dyno_that_refuses_is_replaced_by_another_within_the_request() {
 #[tokio::test]
 async fn the_number_of_attempts_is_limited() {
     let app = app("none", &(0..5).map(|_| nobody()).collect::<Vec<_>>());
-    let limits = Limits { router_connect_attempts: 2, router_quarantine_ms: 60_000, ..short() };
+    let limits = Limits {
+        router_connect_attempts: 2,
+        router_quarantine_first_ms: 60_000,
+        router_quarantine_ms: 60_000,
+        ..short()
+    };
     let (mut router, _control) = Router::start(limits, &[&app]).await;
     for expected in ["code=H21", "code=H21", "code=H21", "code=H34"] {
         router.get(&app, "/").await;
@@ -183,4 +188,53 @@ async fn a_length_beside_chunks_is_dropped_on_the_way() {
     let mut stream = router.send(&get(&app, "/")).await;
     let answer = Answer::read(&mut stream).await;
     assert_eq!((answer.body.as_str(), answer.field("content-length")), ("hello", None));
+}
+
+#[tokio::test]
+async fn a_request_that_finds_all_dynos_in_quarantine_is_served_once_one_of_them_listens() {
+    // An address of this process's own, which nobody else takes meanwhile.
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    let down = SocketAddr::from(([127, a | 0x80, b, c], 8_999));
+    let app = app("mending", &[down]);
+    let limits = Limits {
+        router_connect_attempts: 10_000,
+        router_quarantine_first_ms: 20,
+        router_quarantine_ms: 200,
+        ..Limits::default()
+    };
+    let (mut router, _control) = Router::start(limits, &[&app]).await;
+    router.get(&app, "/").await;
+    assert_line(&router.lines.next().await, &["code=H21"]);
+    // Tries again and again, ever more rarely, without a change of the table.
+    let mut waiting = router.send(&get(&app, "/")).await;
+    web_on(&down.to_string(), |mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.write_all(OK.as_bytes()).await;
+    })
+    .await;
+    assert_eq!(Answer::read(&mut waiting).await.body, "ok");
+    assert_line(&router.lines.next().await, &["at=info", "dyno=web.1", "status=200"]);
+}
+
+#[tokio::test]
+async fn a_request_that_finds_all_dynos_in_quarantine_gives_up_after_as_many_attempts_as_any() {
+    let app = app("gone", &[nobody(), nobody()]);
+    let limits = Limits {
+        router_connect_attempts: 5,
+        router_quarantine_first_ms: 10,
+        router_quarantine_ms: 20,
+        ..Limits::default()
+    };
+    let (mut router, _control) = Router::start(limits, &[&app]).await;
+    // Some find a dyno that is out of its quarantine by then.
+    let mut line = String::new();
+    for _ in 0..1_000 {
+        router.get(&app, "/").await;
+        line = router.lines.next().await;
+        if line.contains("code=H34") {
+            break;
+        }
+        assert_line(&line, &["code=H21"]);
+    }
+    assert_line(&line, &["code=H34 desc=\"All up dynos are quarantined\"", "status=503"]);
 }

@@ -94,6 +94,19 @@ impl Control {
         self.tell(Message::Upsert { generation: self.generation, app: Box::new(app.clone()) }).await
     }
 
+    /// Tells some apps of a snapshot to come.
+    pub(crate) async fn part(&mut self, apps: &[&App]) {
+        let apps = apps.iter().map(|app| (*app).clone()).collect();
+        frame::write(&mut self.stream, &Message::Part { apps }).await.expect("the router listens");
+    }
+
+    /// Tells the rest of a snapshot.
+    pub(crate) async fn snapshot(&mut self, apps: &[&App]) {
+        self.generation += 1;
+        let apps = apps.iter().map(|app| (*app).clone()).collect();
+        self.tell(Message::Snapshot { generation: self.generation, apps }).await;
+    }
+
     pub(crate) async fn remove(&mut self, app: AppId) {
         self.generation += 1;
         self.tell(Message::Remove { generation: self.generation, app }).await;
@@ -403,6 +416,7 @@ pub(crate) fn short() -> Limits {
         router_connect_total_ms: 2_000,
         router_first_byte_ms: 1_500,
         router_idle_ms: 1_500,
+        router_quarantine_first_ms: 1_000,
         router_quarantine_ms: 1_000,
         router_drain_ms: 300,
         router_table_wait_ms: 500,

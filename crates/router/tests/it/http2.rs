@@ -191,3 +191,65 @@ async fn a_head_that_goes_on_for_ever_ends_the_connection() {
     assert!(cut || !answers.is_empty());
     assert_eq!(router.get(&app, "/").await.status(), 200);
 }
+
+/// An app whose dyno takes requests and never answers; says when it has one.
+async fn stuck(name: &str) -> (App, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let (seen, dyno_sees) = tokio::sync::mpsc::unbounded_channel();
+    let server = web(move |mut stream| {
+        let seen = seen.clone();
+        async move {
+            while !crate::harness::read_head(&mut stream).await.is_empty() {
+                let _ = seen.send(());
+            }
+        }
+    })
+    .await;
+    (app(name, &[server]), dyno_sees)
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_h33_and_one_that_is_given_up_h27() {
+    let (app, mut dyno_sees) = stuck("streams").await;
+    let (mut router, _control) = Router::start(Limits::default(), &[&app]).await;
+    let mut sender = connect(&router).await;
+    let given_up = "sock=client at=warning code=H27";
+    let broken = "at=error code=H33 desc=\"HTTP/2 Stream Broken\"";
+    for (reason, expected) in [
+        (Reason::CANCEL, given_up),
+        (Reason::NO_ERROR, given_up),
+        (Reason::PROTOCOL_ERROR, broken),
+        (Reason::INTERNAL_ERROR, broken),
+    ] {
+        // With a body still to come, and with none.
+        for whole in [false, true] {
+            sender = sender.ready().await.expect("a connection");
+            let (response, mut body) = sender.send_request(request(&app, "POST", "/"), whole).expect("a stream");
+            soon("the request", dyno_sees.recv()).await.expect("a request");
+            body.send_reset(reason);
+            let line = router.lines.next().await;
+            assert!(line.starts_with(expected), "{reason:?}: {line}");
+            assert_line(&line, &["dyno=web.1", "status=499 bytes=0"]);
+            drop(response);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_h33_and_one_that_ends_h27() {
+    let (app, mut dyno_sees) = stuck("connections").await;
+    let (mut router, _control) = Router::start(Limits::default(), &[&app]).await;
+    // A frame that no state of a connection allows: DATA on stream 0.
+    for (nonsense, expected) in [(&[0, 0, 1, 0, 0, 0, 0, 0, 0, b'x'][..], "code=H33"), (&[], "code=H27")] {
+        let mut stream = TcpStream::connect(router.address).await.expect("the router accepts");
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        // GET / over http, and the authority as it is.
+        let authority = "connections.apps.test";
+        let block = [&[0x82, 0x84, 0x86, 0x01, authority.len() as u8][..], authority.as_bytes()].concat();
+        bytes.extend_from_slice(&[&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1][..], &block].concat());
+        stream.write_all(&bytes).await.expect("the router reads");
+        soon("the request", dyno_sees.recv()).await.expect("a request");
+        stream.write_all(nonsense).await.expect("the router reads");
+        stream.shutdown().await.expect("a connection");
+        assert_line(&router.lines.next().await, &[expected, "status=499 bytes=0"]);
+    }
+}

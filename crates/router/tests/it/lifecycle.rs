@@ -1,7 +1,7 @@
 //! The router while control dies, comes back, or was never there; and its own stop.
 
 use dozen_domain::limits::Limits;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{Answer, Control, LONG, Router, app, assert_line, get, read_head, saying, short, soon, web};
 
@@ -138,5 +138,96 @@ async fn requests_that_do_not_finish_in_time_are_cut_with_h24() {
     router.begin_stop();
     let line = router.lines.next().await;
     assert_line(&line, &["at=error code=H24 desc=\"Forced close\"", "dyno=web.1", " status= bytes=0 "]);
+    router.stop().await;
+}
+
+/// A web process that upgrades to anything and echoes.
+async fn echoing() -> std::net::SocketAddr {
+    web(|mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+            .await;
+        let (mut from, mut to) = stream.split();
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    })
+    .await
+}
+
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: socket.apps.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+
+#[tokio::test]
+async fn web_sockets_go_on_for_as_long_as_a_stop_may_take_and_are_then_cut_with_h24() {
+    let app = app("socket", &[echoing().await]);
+    let limits = Limits { router_drain_ms: LONG.as_millis() as u64, ..Limits::default() };
+    let (mut router, _control) = Router::start(limits, &[&app]).await;
+    let mut stream = router.send(UPGRADE).await;
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    let mut idle = router.send("").await;
+    router.begin_stop();
+    // Idle connections are closed by then, and the socket goes on.
+    assert_eq!(read_head(&mut idle).await, "");
+    for _ in 0..3 {
+        stream.write_all(b"ping").await.expect("the router reads");
+        let mut echo = [0; 4];
+        soon("the echo", stream.read_exact(&mut echo)).await.expect("an echo");
+    }
+    drop(stream);
+    assert_line(&router.lines.next().await, &["at=info", "path=\"/ws\"", "status=101 bytes=12"]);
+    router.stop().await;
+
+    let limits = Limits { router_drain_ms: 50, ..Limits::default() };
+    let (mut router, _control) = Router::start(limits, &[&app]).await;
+    let mut stream = router.send(UPGRADE).await;
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    router.begin_stop();
+    let mut rest = Vec::new();
+    // A reset says the same.
+    let _ = soon("the end", stream.read_to_end(&mut rest)).await;
+    assert_line(&router.lines.next().await, &["code=H24 desc=\"Forced close\"", "path=\"/ws\"", " status= "]);
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn an_http_2_connection_says_goodbye_and_finishes_what_it_carries() {
+    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let (release, released) = tokio::sync::watch::channel(false);
+    let slow = web(move |mut stream| {
+        let (begin, mut released) = (begin.clone(), released.clone());
+        async move {
+            read_head(&mut stream).await;
+            let _ = begin.send(());
+            let _ = released.wait_for(|released| *released).await;
+            let _ = stream.write_all(ONE.as_bytes()).await;
+        }
+    })
+    .await;
+    let app = app("slow", &[slow]);
+    let (mut router, _control) = Router::start(Limits::default(), &[&app]).await;
+    let connect = async || {
+        let stream = tokio::net::TcpStream::connect(router.address).await.expect("the router accepts");
+        let (sender, connection) = h2::client::handshake::<_>(stream).await.expect("a handshake");
+        (sender, tokio::spawn(connection))
+    };
+    let (idle, idle_connection) = connect().await;
+    let (sender, connection) = connect().await;
+    let mut sender = sender.ready().await.expect("a connection");
+    let call = http::Request::get("http://slow.apps.test/").body(()).expect("a request");
+    let (response, _) = sender.send_request(call, true).expect("a stream");
+    soon("the request", begun.recv()).await;
+    router.begin_stop();
+    // Without a request it ends at once; with one it takes no other.
+    soon("the idle connection's end", idle_connection).await.expect("no panic").expect("a goodbye");
+    drop(idle);
+    soon("the goodbye", async {
+        while sender.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    release.send_replace(true);
+    assert_eq!(soon("a response", response).await.expect("a response").status(), 200);
+    soon("the connection's end", connection).await.expect("no panic").expect("a goodbye");
+    assert_line(&router.lines.next().await, &["at=info", "status=200"]);
     router.stop().await;
 }

@@ -2,11 +2,13 @@
 
 mod harness;
 
+mod abuse;
 mod bad_requests;
 mod bodies;
 mod cases;
 mod clients;
 mod connections;
+mod continues;
 mod dynos;
 mod edge;
 mod http2;

@@ -3,7 +3,9 @@
 use dozen_api::routes::{DynoState, Mode};
 use dozen_domain::limits::Limits;
 
-use crate::harness::{Router, app, assert_line, dyno, field, get, mirror, nobody, read_head, saying, short, soon, web};
+use crate::harness::{
+    Control, Router, app, assert_line, dyno, field, get, mirror, nobody, read_head, saying, short, soon, web,
+};
 
 const ONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none";
 const TWO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntwo";
@@ -199,4 +201,23 @@ async fn too_many_waiting_requests_are_refused() {
     app.dynos[0] = dyno(1, &[saying(ONE).await]);
     control.upsert(&app).await;
     crate::harness::Answer::read(&mut first).await;
+}
+
+#[tokio::test]
+async fn a_table_in_parts_is_in_force_as_a_whole() {
+    let (one, two, three) =
+        (app("one", &[saying(ONE).await]), app("two", &[saying(TWO).await]), app("three", &[saying(ONE).await]));
+    let (router, mut control) = Router::start(Limits::default(), &[&one]).await;
+    control.part(&[&two]).await;
+    control.snapshot(&[&three]).await;
+    for (app, status) in [(&one, 404), (&two, 200), (&three, 200)] {
+        assert_eq!(router.get(app, "/").await.status(), status, "{}", app.name);
+    }
+    // What a control said that then went away is forgotten.
+    control.part(&[&two]).await;
+    drop(control);
+    let _control = Control::start(&router.run(), vec![one.clone()]).await;
+    for (app, status) in [(&one, 200), (&two, 404), (&three, 404)] {
+        assert_eq!(router.get(app, "/").await.status(), status, "{}", app.name);
+    }
 }
