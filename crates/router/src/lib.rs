@@ -15,6 +15,8 @@ mod edge;
 mod error;
 mod exchange;
 mod feed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod headers;
 mod link;
 mod listen;
