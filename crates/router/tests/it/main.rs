@@ -12,6 +12,7 @@ mod continues;
 mod dynos;
 mod edge;
 mod http2;
+mod http2_table;
 mod lifecycle;
 mod routes;
 mod secure;
