@@ -119,3 +119,54 @@ fn a_slug_made_by_hand_is_released_and_goes_on_to_another_app() {
     api("POST", "/apps/copied/releases", json!({"slug": copy["id"]}), 201);
     wait_until("an answer", LONG, || platform.http("copied.localhost", "/").status == 200);
 }
+
+/// Makes a classic buildpack of three scripts.
+fn classic(folder: &std::path::Path, name: &str, compile: &str, release: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bin = folder.join(name).join("bin");
+    std::fs::create_dir_all(&bin).expect("a directory");
+    for (script, text) in [("detect", &*format!("echo {name}")), ("compile", compile), ("release", release)] {
+        let path = bin.join(script);
+        std::fs::write(&path, format!("#!/bin/sh\nset -eu\n{text}\n")).expect("a file");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+}
+
+#[test]
+fn several_classic_buildpacks_build_on_one_another_and_the_last_says_what_runs() {
+    let folder = tempfile::tempdir().expect("a directory");
+    // The first has a tool for the second, and something for the running app's environment.
+    classic(
+        folder.path(),
+        "tools",
+        "mkdir -p \"$1/tools\" \"$1/.profile.d\"
+printf '#!/bin/sh\\necho tool of $1' > \"$1/tools/mark\" && chmod +x \"$1/tools/mark\"
+printf 'export PATH=\"%s/tools:$PATH\"\\nexport FROM_TOOLS=exported' \"$1\" > \"$(dirname \"$0\")/../export\"
+echo 'export MARKS=\"tools\"' > \"$1/.profile.d/000_tools.sh\"",
+        "printf -- '---\\ndefault_process_types:\\n  web: never run\\n  extra: sleep 1000\\n'",
+    );
+    classic(
+        folder.path(),
+        "server",
+        "echo \"       made by: $(mark)\"
+echo \"$FROM_TOOLS in $(basename \"$1\"), $(cat \"$3/GREETED\")\" > \"$1/made\"
+echo 'export MARKS=\"$MARKS server\"' > \"$1/.profile.d/100_server.sh\"",
+        "printf -- '---\\nconfig_vars:\\n  WORKERS: 2\\ndefault_process_types:\\n  web: echo \"marks $MARKS, workers $WORKERS\"; exec python3 -u server.py\\n'",
+    );
+    let platform = platform().variable("DOZEN_BUILDPACK_DIRS", &folder.path().display().to_string()).start();
+    let app = App::create(&platform, "several");
+    app.write("server.py", App::SERVER);
+    app.commit("no Procfile");
+    for name in ["tools", "server"] {
+        drop(app.heroku(&["buildpacks:add", &format!("file://{}", folder.path().join(name).display())]));
+    }
+    drop(app.heroku(&["config:set", "GREETED=world"]));
+    let pushed = app.try_push().success();
+    drop(pushed.says("made by: tool of").says("Default types for buildpack -> ").says("web"));
+    let _answer = app.wait_for_answer();
+    app.wait_for_log("marks tools server, workers 2");
+    let made = app.heroku(&["run", "--no-tty", "cat made; which mark || echo only while building"]);
+    drop(made.says("exported in app, world").says("only while building"));
+    // An export is for the build that made it: the folder on the machine is as it was.
+    assert!(!folder.path().join("tools/export").exists());
+}

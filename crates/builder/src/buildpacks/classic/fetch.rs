@@ -27,7 +27,10 @@ const SCRIPTS: &[&str] = &["detect", "compile", "release"];
 pub(super) fn fetch(build: &mut Build<'_>, position: usize, reference: &Reference) -> Result<PathBuf> {
     let folder = build.roots.build.join("classic").join(position.to_string());
     match reference {
-        Reference::Path(_) => Ok(build.roots.build.join("buildpacks").join(position.to_string())),
+        Reference::Path(_) => {
+            copy(build, &build.roots.build.join("buildpacks").join(position.to_string()), &folder)?;
+            Ok(folder)
+        }
         Reference::Git { url, revision } => {
             fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
             match clone(build, &folder, url, revision.as_deref())? {
@@ -52,6 +55,22 @@ pub(super) fn fetch(build: &mut Build<'_>, position: usize, reference: &Referenc
         }
         Reference::BuiltIn(name) => Err(unfetched(reference, &format!("{name} is built in"), &[])),
     }
+}
+
+/// Copies a buildpack of the machine's, which is there to read alone: a buildpack may write into its own folder, as many
+/// do with their `export`.
+fn copy(build: &mut Build<'_>, from: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let copy = build
+        .command("cp")
+        .arguments(["--recursive", "--no-dereference", "--preserve=mode,timestamps", "--"])
+        .arguments([from.join("."), folder.to_owned()]);
+    let ended = build.run(copy)?;
+    if !ended.status.success() {
+        let why = format!("The buildpack {} could not be copied ({}).", from.display(), ended.why());
+        return Err(Error::explained(why, vec![String::new(), "See the output above.".to_owned()]));
+    }
+    Ok(())
 }
 
 /// Checks a repository out, with its submodules. Says whether that went well; git has told why not.
