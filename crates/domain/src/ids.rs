@@ -44,6 +44,10 @@ macro_rules! ids {
 ids! {
     /// An account: a person who may sign in.
     AccountId,
+    /// An app's attachment to an add-on.
+    AddonAttachmentId,
+    /// An add-on of an app.
+    AddonId,
     /// An app.
     AppId,
     /// An OAuth authorization (holds one access token).

@@ -5,6 +5,7 @@
 //! of differences is in `crates/control/tests/it/schema.rs`. No rules here.
 
 pub mod account;
+pub mod addon;
 pub mod app;
 pub mod app_feature;
 pub mod build;

@@ -1,5 +1,5 @@
 //! What the official client asks in passing and what Heroku keeps on other hosts: answers that are true for a platform
-//! without teams, pipelines and add-ons; the schema; the state of the platform.
+//! without teams and pipelines; the schema; the state of the platform.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -19,7 +19,7 @@ pub async fn none() -> Result {
     Ok(Reply::ok(&[(); 0]))
 }
 
-/// A list of something that no app has here: add-ons, attachments, webhooks.
+/// A list of something that no app has here: webhooks.
 pub async fn none_of_app(_: Member) -> Result {
     Ok(Reply::ok(&[(); 0]))
 }
@@ -27,16 +27,6 @@ pub async fn none_of_app(_: Member) -> Result {
 /// `GET /apps/{app}/pipeline-couplings`: one object, which there is none of.
 pub async fn no_coupling(_: Member) -> Result {
     Err(Error::NotFound("pipeline_coupling"))
-}
-
-/// `POST /actions/addons/resolve`
-pub async fn no_addon() -> Result {
-    Err(Error::NotFound("add_on"))
-}
-
-/// `POST /actions/addon-attachments/resolve`
-pub async fn no_attachment() -> Result {
-    Err(Error::NotFound("add_on attachment"))
 }
 
 /// `GET /schema`

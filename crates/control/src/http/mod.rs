@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod acm;
+pub mod addons;
 pub mod answer;
 pub mod apps;
 pub mod authorizations;

@@ -68,7 +68,7 @@ async fn change(context: &Context, member: &Member, new: New) -> Result<Change> 
 fn view(context: &Context, one: &Release, app: &App) -> View {
     let slug = one.slug.map(|slug| Reference { id: slug.0 });
     View {
-        addon_plan_names: Vec::new(),
+        addon_plan_names: ops::addons::plan_names(&one.attachments),
         app: apps::named(app),
         artifacts: slug.iter().map(|slug| Artifact { kind: "slug".to_owned(), id: slug.id }).collect(),
         created_at: rfc3339_seconds(one.created_at),

@@ -10,9 +10,9 @@ use axum::{
 };
 
 use super::{
-    account, acm, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions,
-    cron_jobs, domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions, regions,
-    registry, releases, slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
+    account, acm, addons, apps, authorizations, buildpack_installations, builds, collaborators, config_vars,
+    conventions, cron_jobs, domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions,
+    regions, registry, releases, slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
 };
 use crate::{git, state::Context};
 
@@ -128,6 +128,20 @@ routes! {
         PATCH  "/telemetry-drains/{drain}" => telemetry_drains::update;
         DELETE "/telemetry-drains/{drain}" => telemetry_drains::remove;
 
+        // Add-ons.
+        GET    "/addons" => addons::list;
+        GET    "/addons/{addon}" => addons::info;
+        GET    "/addons/{addon}/addon-attachments" => addons::attachments_of_addon;
+        GET    "/addon-attachments" => addons::attachments;
+        GET    "/apps/{app}/addons" => addons::of_app;
+        POST   "/apps/{app}/addons" => addons::create;
+        GET    "/apps/{app}/addons/{addon}" => addons::app_info;
+        PATCH  "/apps/{app}/addons/{addon}" => addons::update;
+        DELETE "/apps/{app}/addons/{addon}" => addons::remove;
+        GET    "/apps/{app}/addon-attachments" => addons::attachments_of_app;
+        POST   "/actions/addons/resolve" => addons::resolve_addon;
+        POST   "/actions/addon-attachments/resolve" => addons::resolve_attachment;
+
         // Additions to Heroku's API.
         GET    "/usage" => usage::of_account;
         GET    "/apps/{app}/usage" => usage::of_app;
@@ -141,19 +155,13 @@ routes! {
         // What there is none of, but clients ask for.
         GET    "/teams" => elsewhere::none;
         GET    "/enterprise-accounts" => elsewhere::none;
-        GET    "/addons" => elsewhere::none;
-        GET    "/addon-attachments" => elsewhere::none;
         GET    "/pipelines" => elsewhere::none;
         GET    "/spaces" => elsewhere::none;
         GET    "/account/keys" => elsewhere::none;
         GET    "/account/app-transfers" => elsewhere::none;
         GET    "/oauth/clients" => elsewhere::none;
-        GET    "/apps/{app}/addons" => elsewhere::none_of_app;
-        GET    "/apps/{app}/addon-attachments" => elsewhere::none_of_app;
         GET    "/apps/{app}/webhooks" => elsewhere::none_of_app;
         GET    "/apps/{app}/pipeline-couplings" => elsewhere::no_coupling;
-        POST   "/actions/addons/resolve" => elsewhere::no_addon;
-        POST   "/actions/addon-attachments/resolve" => elsewhere::no_attachment;
     }
 
     /// Method and path of the exec manager's routes, whose credentials name the app.
@@ -175,6 +183,11 @@ routes! {
     /// Method and path of the routes for everybody.
     PUBLIC public {
         GET    "/schema" => elsewhere::schema;
+        GET    "/addon-services" => addons::services;
+        GET    "/addon-services/{service}" => addons::service_info;
+        GET    "/addon-services/{service}/plans" => addons::plans;
+        GET    "/addon-services/{service}/plans/{plan}" => addons::plan_info;
+        GET    "/plans/{plan}" => addons::plan_info;
         GET    "/regions" => regions::list;
         GET    "/regions/{region}" => regions::info;
         GET    "/stacks" => stacks::list;

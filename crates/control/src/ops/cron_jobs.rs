@@ -151,6 +151,23 @@ pub async fn remove(context: &Context, app: &App, actor: &Account, identity: &st
     Ok(one)
 }
 
+/// Removes the jobs that people made, as a part of somebody's transaction: [`cleared`] comes after its commit, with the
+/// runs that are answered.
+pub(super) async fn clear(db: &mut SqliteConnection, app: AppId) -> Result<Vec<CronRun>> {
+    let mut runs = Vec::new();
+    for one in store::cron_jobs::of_app(db, app).await?.iter().filter(|one| !one.managed) {
+        runs.extend(store::cron_jobs::runs(db, one.id).await?);
+        store::cron_jobs::delete(db, one.id).await?;
+    }
+    Ok(runs)
+}
+
+/// Removes what the runs of jobs that are gone printed.
+pub(super) fn cleared(context: &Context, runs: &[CronRun]) {
+    forget(context, runs);
+    context.cron.ring();
+}
+
 /// Runs a job now, whatever its schedule and whether it is paused. Its overlap policy is for the schedule alone.
 ///
 /// # Errors

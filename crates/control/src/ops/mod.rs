@@ -2,6 +2,7 @@
 //! nudges the reconcilers. It knows nothing of HTTP.
 
 pub mod accounts;
+pub mod addons;
 pub mod apps;
 pub mod authorizations;
 pub mod buildpack_installations;

@@ -41,6 +41,13 @@ pub enum Change {
     },
     /// Config vars set (`Some`) or removed (`None`), in the order given.
     Config(Vec<(ConfigKey, Option<Secret>)>),
+    /// Add-ons attached or detached; all that are attached then, as JSON.
+    Attachments {
+        /// All that are attached.
+        attachments: String,
+        /// What changed, in words.
+        description: String,
+    },
     /// Slug and config vars of an earlier release; add-ons stay as they are.
     Rollback(ReleaseId),
     /// The same by the platform itself, because the release in force does not come up. Its release phase has been
@@ -110,6 +117,7 @@ pub(super) async fn append(
     let base = store::releases::newest_not_failed(db, app).await?;
     let mut slug = base.as_ref().and_then(|release| release.slug);
     let mut vars = newest.as_ref().map_or_else(|| Ok(Vars::new()), |release| config(context, release))?;
+    let mut attached = None;
     let returns = matches!(change, Change::Return { .. });
     let description = match change {
         Change::Initial => Cause::Initial.to_string(),
@@ -126,6 +134,10 @@ pub(super) async fn append(
                 return Ok(Made { release, fresh: false, appeared: Vec::new() });
             }
         },
+        Change::Attachments { attachments, description } => {
+            attached = Some(attachments);
+            description
+        }
         Change::Rollback(to) => {
             let target = rollback_target(db, app, to).await?;
             vars = config(context, &target)?;
@@ -144,6 +156,9 @@ pub(super) async fn append(
         Some(slug) => store::slugs::by_id(db, slug).await?,
     };
     let mut release = row(context, app, actor, newest.as_ref(), slug.as_ref(), description);
+    if let Some(attached) = attached {
+        release.attachments = attached;
+    }
     release.config = context.keys.config.seal(release.id.to_string().as_bytes(), &to_json(&vars)?);
     release.hash = ledger::hash(&release);
     store::releases::append(db, &release).await?;

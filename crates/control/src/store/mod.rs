@@ -5,6 +5,7 @@
 //! Writers begin with `BEGIN IMMEDIATE` and so never deadlock by upgrading a read.
 
 pub mod accounts;
+pub mod addons;
 pub mod apps;
 pub mod authorizations;
 pub mod buildpack_installations;

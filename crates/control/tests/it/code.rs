@@ -94,4 +94,5 @@ async fn what_the_platform_has_is_told_to_everybody() {
         assert_eq!(api.get(path).await.is(200).json, json!([]), "{path}");
     }
     api.post("/actions/addons/resolve", json!({"addon": "x"})).await.fails(404, "not_found");
+    api.post("/actions/addon-attachments/resolve", json!({"addon_attachment": "X"})).await.fails(404, "not_found");
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod accounts;
+mod addons;
 mod api;
 mod apps;
 mod attach;
