@@ -7,20 +7,20 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use dozen_testkit::{App, LONG, Terminal, TestPlatform, wait_for, wait_until};
+use dozen_testkit::{App, Builder, LONG, Terminal, TestPlatform, wait_for};
 use serde_json::{Value, json};
 
 use crate::platform;
 
 /// A platform with SSH where the official client wants it: port 80 of an address of its own.
-fn platform_with_ssh() -> TestPlatform {
+pub(crate) fn with_ssh() -> Builder {
     let free = |n: u32| {
         let address = format!("127.77.{}.{}:80", n / 250, n % 250 + 2);
         TcpListener::bind(&address).is_ok().then_some(address)
     };
     let from = std::process::id() * 7;
     let address = (0..1000).find_map(|n| free((from + n) % 60_000)).expect("a free address");
-    platform().variable("DOZEN_SSH_LISTEN", &address).start()
+    platform().variable("DOZEN_SSH_LISTEN", &address)
 }
 
 /// A long-running command of the CLI; killed when dropped.
@@ -57,17 +57,16 @@ fn free_port() -> u16 {
 
 #[test]
 fn a_person_works_inside_running_dynos() {
-    let platform = platform_with_ssh();
+    let platform = with_ssh().start();
     let app = App::plain(&platform, "entered");
     let _pushed = app.push();
     drop(app.heroku(&["ps:scale", "worker=1"]));
     app.wait_for_log("worker.1]: State changed from starting to up");
     drop(app.heroku(&["ps:exec", "--status"]).says("web.1"));
-    // What is printed counts: when the input has ended at once, as here, the official client may fail after all is done.
     let command = "echo $DYNO $PORT $USER; cat /proc/self/status | grep -E 'Seccomp:|CapEff'";
-    let said = app.try_heroku(&["ps:exec", "--", command]).stdout;
+    let said = app.heroku(&["ps:exec", "--", command]).stdout;
     assert!(said.contains("web.1 ") && said.contains("Seccomp:\t2") && said.contains("0000000000000000"), "{said}");
-    let said = app.try_heroku(&["ps:exec", "--dyno", "worker.1", "--", "ps -e -o args"]).stdout;
+    let said = app.heroku(&["ps:exec", "--dyno", "worker.1", "--", "ps -e -o args"]).stdout;
     assert!(said.contains("sleep 100000") && !said.contains("server.py"), "its own processes alone: {said}");
     let mut ssh = platform.client_command("heroku", app.directory());
     let said = ssh.args(["ps:exec", "--ssh", "--", "printenv", "DYNO"]).output().expect("the CLI");
@@ -99,7 +98,7 @@ fn a_person_works_inside_running_dynos() {
 
 #[test]
 fn files_come_out_of_a_dyno_and_only_its_own() {
-    let platform = platform_with_ssh();
+    let platform = with_ssh().start();
     let app = App::plain(&platform, "copied");
     let _pushed = app.push();
     let copy = |from: &str, to: &str| {
@@ -108,7 +107,7 @@ fn files_come_out_of_a_dyno_and_only_its_own() {
         (fs::read(&target).ok(), said)
     };
     let made = "head -c 3000000 /dev/urandom > /app/big; sha256sum /app/big";
-    let sum = app.try_heroku(&["ps:exec", "--", made]).stdout;
+    let sum = app.heroku(&["ps:exec", "--", made]).stdout;
     let (bytes, said) = copy("big", "big.copy");
     assert_eq!(bytes.map(|bytes| bytes.len()), Some(3_000_000), "{said}");
     let here = Command::new("sha256sum").arg(app.directory().join("big.copy")).output().expect("sha256sum");
@@ -137,7 +136,7 @@ fn key(folder: &std::path::Path, name: &str) -> (String, String) {
 
 #[test]
 fn nobody_gets_in_without_a_pass_and_its_key() {
-    let platform = platform_with_ssh();
+    let platform = with_ssh().start();
     let app = App::plain(&platform, "closed");
     let _pushed = app.push();
     let stranger = platform.dozen(&["accounts:create", "bob@example.com"]).success().stdout.trim().to_owned();
@@ -183,6 +182,10 @@ fn nobody_gets_in_without_a_pass_and_its_key() {
         assert_eq!(refused.status.code(), Some(255), "{refused:?}");
         assert!(String::from_utf8_lossy(&refused.stderr).contains("Permission denied (publickey)"), "{refused:?}");
     }
+    // The same over the TLS port, as a forwarder brings it.
+    let through = format!("ProxyCommand=openssl s_client -quiet -connect {}", platform.address("DOZEN_TLS_LISTEN"));
+    let good = ssh(user, &own, &["-o", &through, "echo $DYNO; exit 9"]);
+    assert_eq!((good.status.code(), good.stdout.as_slice()), (Some(9), &b"web.1\n"[..]), "{good:?}");
     // What a terminal shows is the client's to bear: it goes through and nothing breaks.
     let flood = ssh(user, &own, &["yes $'\\e]0;title\\a\\e[2J\\x90\\xff' | head -c 5000000"]);
     assert_eq!((flood.status.code(), flood.stdout.len()), (Some(0), 5_000_000));
@@ -237,7 +240,7 @@ fn until(stream: &mut TcpStream, fits: impl Fn(&Value) -> bool) -> Value {
 /// One test, for the CLI always takes port 1080 of this machine.
 #[test]
 fn debuggers_and_proxies_reach_into_a_dyno() {
-    let platform = platform_with_ssh();
+    let platform = with_ssh().start();
     let app = App::create(&platform, "debugged");
     app.write("requirements.txt", "debugpy==1.8.17\n");
     app.write("server.py", App::SERVER);
@@ -329,5 +332,6 @@ fn debuggers_and_proxies_reach_into_a_dyno() {
         let api = format!("http://{}/stacks", platform.address("DOZEN_API_LISTEN"));
         assert!(!through(&api).status.success());
     }
-    wait_until("the last of them in the log", LONG, || app.log().contains("(ps:forward) after "));
+    app.wait_for_log("(ps:forward) after ");
+    app.wait_for_log("(ps:socks) after ");
 }

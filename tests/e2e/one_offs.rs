@@ -7,7 +7,7 @@ use std::{
 
 use dozen_testkit::{App, LONG, Terminal, TestPlatform, wait_until};
 
-use crate::platform;
+use crate::{exec::with_ssh, platform};
 
 /// An app with nothing but a worker, so that nothing else runs.
 fn app<'a>(platform: &'a TestPlatform, name: &str) -> App<'a> {
@@ -53,15 +53,20 @@ fn a_person_at_a_terminal_has_the_dyno_under_the_fingers() {
     shell.wait_for("/dev/pts/");
     shell.wait_for("-xterm");
     // Ctrl-C ends the command and not the shell, Ctrl-D ends what reads.
-    shell.keys("sleep 1000; echo status $?\r");
-    shell.wait_for("sleep 1000; echo status");
+    // What it prints shows that it is in front: a Ctrl-C before that would be the shell's.
+    shell.keys("sh -c 'echo begun; exec sleep 1000'\r");
+    shell.wait_for("begun\r");
     shell.keys("\u{3}");
     shell.wait_for("^C");
+    shell.wait_for("$ ");
+    shell.keys("echo status $?\r");
+    shell.wait_for("status 130");
     shell.wait_for("$ ");
     shell.keys("echo ready; cat > words; echo wrote $(cat words)\r");
     shell.wait_for("ready\r");
     shell.keys("hello\r\u{4}");
     shell.wait_for("wrote hello");
+    shell.wait_for("$ ");
     drop(app.heroku(&["ps"]).says("run."));
     shell.keys("exit 5\r");
     assert!(shell.end().success(), "{}", shell.shown());
@@ -118,6 +123,22 @@ fn pipes_carry_everything_both_ways() {
     assert!(back.lines().enumerate().all(|(n, text)| line(n).trim_end() == text), "a line differs");
 }
 
+/// What goes in comes out, a gigabyte of any bytes, with our own client: the official one reads and writes text.
+#[test]
+fn a_gigabyte_comes_back_as_it_went() {
+    const BYTES: u64 = 1 << 30;
+    let platform = platform().start();
+    let app = app(&platform, "large");
+    let executable = env!("CARGO_BIN_EXE_dozen");
+    let script = format!(
+        "set -o pipefail; head -c {BYTES} /dev/urandom | tee >(sha256sum > sent) | '{executable}' run --no-tty -a large cat | sha256sum > back; \
+         status=$?; while ! [ -s sent ]; do sleep 0.01; done; cmp sent back && exit $status"
+    );
+    let mut bash = platform.client_command("bash", app.directory());
+    let done = bash.args(["-c", &script]).output().expect("bash");
+    assert!(done.status.success(), "{done:?}");
+}
+
 #[test]
 fn a_client_that_vanishes_is_followed_by_signals_and_then_by_r16() {
     let platform = platform().limit("hangup_seconds", 1).start();
@@ -143,8 +164,14 @@ fn a_client_that_vanishes_is_followed_by_signals_and_then_by_r16() {
 
 #[test]
 fn silence_ends_a_session_and_nobody_coming_is_r13() {
-    let platform = platform().limit("attach_idle_seconds", 2).limit("attach_wait_seconds", 5).start();
+    let platform = with_ssh().limit("attach_idle_seconds", 2).limit("attach_wait_seconds", 5).start();
     let app = app(&platform, "silent");
+    drop(app.heroku(&["ps:scale", "worker=1"]));
+    app.wait_for_log("worker.1]: State changed from starting to up");
+    let mut guest = on_terminal(&platform, &app, &["ps:exec", "--dyno", "worker.1"]);
+    guest.wait_for("Nothing was typed or shown for 2 seconds.");
+    guest.end();
+    app.wait_for_log("Session ended in worker.1 by user admin@localhost.localdomain (ps:exec) after ");
     let mut client = on_terminal(&platform, &app, &["run", "echo up; exec sleep 1000"]);
     client.wait_for("up\r");
     client.end();
@@ -178,6 +205,19 @@ fn detached_dynos_are_listed_logged_and_stopped() {
     assert_eq!(platform.api("POST", "/apps/detached/dynos", Some(&body)).0, 201);
     wait_until("its time to live to end", LONG, || ended("sleep 1005"));
     drop(app.heroku(&["ps"]).says_not("run."));
+}
+
+#[test]
+fn a_detached_dyno_is_cycled_at_its_age_and_not_started_again() {
+    let platform = platform().limit("cycle_seconds", 3).limit("cycle_jitter_seconds", 0).start();
+    let app = app(&platform, "aged");
+    let body = serde_json::json!({"command": "exec sleep 1006", "attach": false});
+    assert_eq!(platform.api("POST", "/apps/aged/dynos", Some(&body)).0, 201);
+    let ended = || lines(&app, "sleep 1006").iter().any(|line| line == "State changed from up to complete");
+    wait_until("its end", LONG, ended);
+    let expected = ["Cycling", "Stopping all processes with SIGTERM", "Process exited with status 143"];
+    assert_eq!(lines(&app, "sleep 1006")[2..5], expected);
+    assert_eq!(platform.api("GET", "/apps/aged/dynos", None).1, serde_json::json!([]));
 }
 
 #[test]

@@ -101,6 +101,13 @@ limits! {
     hangup_seconds = 5;
     /// SSH connections of the exec family at once.
     ssh_connections = 256;
+    /// Time for an SSH client to prove itself.
+    ssh_login_seconds = 30;
+    /// Life of a pass to a dyno (`ps:exec` and its family); connections that were made with it go on.
+    exec_pass_seconds = 86_400;
+    /// A session that has ended is closed when its client has said the end of its input, or after this: the official
+    /// client breaks when it has to say that on a connection that was closed.
+    input_end_ms = 250;
     /// Longest command of a one-off dyno or of a session inside one (Linux takes arguments below 131,072 bytes).
     command_bytes = 120_000;
 

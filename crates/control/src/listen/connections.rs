@@ -130,6 +130,7 @@ impl Server {
         match begun {
             Ok(Ok(Some((Protocol::Http, stream)))) => self.http(stream, Via { peer, tls: true }).await,
             Ok(Ok(Some((Protocol::Rendezvous, stream)))) => self.rendezvous.meet(Box::new(stream)).await,
+            Ok(Ok(Some((Protocol::Ssh, stream)))) => self.rendezvous.ssh(Box::new(stream)).await,
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS connection"),
         }

@@ -1,7 +1,7 @@
 //! The listeners of the control role and everything that runs beside them, until shutdown.
 //!
 //! Plain HTTP and TLS serve the same routes. On the TLS port a connection that does not begin with an HTTP request is a
-//! [`Rendezvous`]: a client that attaches to a one-off dyno by a secret. [`run`] is the order in which the role starts.
+//! [`Rendezvous`]: a client that attaches to a one-off dyno by a secret, or one of the exec family that speaks SSH. [`run`] is the order in which the role starts.
 
 mod connections;
 mod sniff;
@@ -49,6 +49,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub trait Rendezvous: Send + Sync + 'static {
     /// Serves one, from its first byte on, until its end.
     async fn meet(&self, stream: Box<dyn Stream>);
+
+    /// Serves one that speaks SSH.
+    async fn ssh(&self, stream: Box<dyn Stream>);
 }
 
 /// Starts the role and serves until `shutdown` resolves.
@@ -77,7 +80,15 @@ pub async fn run(
     std::fs::create_dir_all(&scratch).map_err(failed("make the directory tmp in the data directory"))?;
     let hooks = hook::serve::bind(&settings.data_dir).map_err(failed("listen at run/control.sock"))?;
 
-    let server = Server::new(routes::table(context.clone()), Arc::new(Meetings(context.clone())));
+    let exec_family = match ssh::Server::new(context.clone()) {
+        Ok(server) => Some(server),
+        Err(error) => {
+            tracing::error!(%error, "no SSH: ps:exec and its family do not work");
+            None
+        }
+    };
+    let meetings = Meetings { context: context.clone(), exec_family: exec_family.clone() };
+    let server = Server::new(routes::table(context.clone()), Arc::new(meetings));
     let listener = |listener: std::net::TcpListener| {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
@@ -88,7 +99,8 @@ pub async fn run(
     let config = certificate.server()?;
 
     let leave = CancellationToken::new();
-    let exec_family = over_ssh.map(|over_ssh| tokio::spawn(ssh::serve(context.clone(), over_ssh, leave.clone())));
+    let exec_family = exec_family.zip(over_ssh);
+    let exec_family = exec_family.map(|(server, over_ssh)| tokio::spawn(server.accept(over_ssh, leave.clone())));
     let beside = tokio::spawn(beside(context.clone(), certificate, nudges));
     let hooks = tokio::spawn(hook::serve::serve(context.clone(), hooks));
     tokio::select! {

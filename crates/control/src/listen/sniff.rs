@@ -1,7 +1,8 @@
-//! Tells an HTTP request from a rendezvous secret by the first bytes after the TLS handshake.
+//! Tells an HTTP request from a rendezvous secret and from SSH by the first bytes after the TLS handshake.
 //!
 //! A rendezvous client sends its secret as a line; secrets begin with a lower-case letter or a digit. An HTTP/1 request
-//! begins with a method in capitals and a space.
+//! begins with a method in capitals and a space. SSH clients speak first, and say `SSH-`: a forwarder on somebody's
+//! machine brings them (`dozen connect`).
 
 use std::{
     io,
@@ -17,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 pub(crate) enum Protocol {
     /// An HTTP/1 request.
     Http,
+    /// An SSH client's first line.
+    Ssh,
     /// Anything else: a rendezvous secret, if it is known.
     Rendezvous,
 }
@@ -24,8 +27,11 @@ pub(crate) enum Protocol {
 /// Longest method that is waited for: more capitals than any method has are still handed to HTTP, which refuses them.
 const METHOD: usize = 24;
 
-/// Judges a beginning; `None` while it may become either.
+/// Judges a beginning; `None` while it may become one or the other.
 pub(crate) fn judge(bytes: &[u8]) -> Option<Protocol> {
+    if bytes.starts_with(b"SSH-") {
+        return Some(Protocol::Ssh);
+    }
     let capitals = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     match bytes.get(capitals) {
         None if capitals < METHOD => None,
@@ -115,6 +121,8 @@ mod tests {
         for http in ["GET /", "POST /aaa.git", "PROPFIND ", "M-SEARCH *"] {
             assert_eq!(judge(http.as_bytes()), Some(Protocol::Http), "{http}");
         }
+        assert_eq!(judge(b"SSH"), None);
+        assert_eq!(judge(b"SSH-2.0-"), Some(Protocol::Ssh));
         for secret in ["0a1b2c", "abc", "\r\n", "\u{16}\u{3}"] {
             assert_eq!(judge(secret.as_bytes()), Some(Protocol::Rendezvous), "{secret}");
         }

@@ -18,6 +18,7 @@ use super::{
     Account,
     relay::{Manner, relay},
     secret::{self, Grant},
+    ssh,
 };
 use crate::{
     Context,
@@ -34,15 +35,27 @@ const LINE_END: Duration = Duration::from_millis(50);
 const LINE: usize = 1024;
 
 /// Meets clients of one-off dynos and of commands inside dynos.
-pub struct Meetings(pub Context);
+pub struct Meetings {
+    /// The role's state.
+    pub context: Context,
+    /// Serves the exec family, unless the host has no key.
+    pub exec_family: Option<ssh::Server>,
+}
 
 #[async_trait]
 impl Rendezvous for Meetings {
     async fn meet(&self, mut stream: Box<dyn Stream>) {
         let line = timeout(SECRET, read_line(&mut stream)).await;
         let Ok(Ok(line)) = line else { return close(stream).await };
-        match secret::redeem(&self.0.keys.ticket, line.secret()) {
+        match secret::redeem(&self.context.keys.ticket, line.secret()) {
             Some(grant) => self.serve(grant, line, stream).await,
+            None => close(stream).await,
+        }
+    }
+
+    async fn ssh(&self, stream: Box<dyn Stream>) {
+        match &self.exec_family {
+            Some(server) => server.serve(stream).await,
             None => close(stream).await,
         }
     }
@@ -51,16 +64,16 @@ impl Rendezvous for Meetings {
 impl Meetings {
     async fn serve(&self, grant: Grant, line: Line, mut stream: Box<dyn Stream>) {
         let exact = line.query().split(|byte| *byte == b'&').any(|part| part == b"eof=close");
-        let mut manner = Manner::new(grant.terminal, grant.marked);
+        let mut manner = Manner::new(grant.terminal, grant.marked, self.context.limits());
         manner.exact = exact;
         let (streams, status, _account): ((Box<_>, Box<_>), BoxFuture<'static, Option<i32>>, _) = if grant.inside {
-            let now = self.0.now();
-            let Some(pending) = self.0.sessions.take(grant.id, now) else { return close(stream).await };
+            let now = self.context.now();
+            let Some(pending) = self.context.sessions.take(grant.id, now) else { return close(stream).await };
             // A one-off's shim sees to this by itself; a session in a dyno is nobody else's business.
-            manner.idle = Some(seconds(self.0.limits().attach_idle_seconds));
-            match self.0.engine.enter(pending.dyno, pending.inside).await {
+            manner.idle = Some(seconds(self.context.limits().attach_idle_seconds));
+            match self.context.engine.enter(pending.dyno, pending.inside).await {
                 Ok(entered) => {
-                    let account = Account::open(&self.0, pending.about);
+                    let account = Account::open(&self.context, pending.about);
                     // The process lives as long as this waits for its end.
                     let status = entered.exit.map(|exit| exit.ok().flatten().map(Exit::status));
                     ((entered.input, entered.output), status.boxed(), Some(account))
@@ -77,9 +90,9 @@ impl Meetings {
             }
         } else {
             let dyno = DynoId(grant.id);
-            let context = self.0.clone();
+            let context = self.context.clone();
             let status = async move { context.engine.wait(dyno).await.ok().map(Exit::status) };
-            match self.0.engine.attach(dyno).await {
+            match self.context.engine.attach(dyno).await {
                 Ok(attached) => ((attached.input, attached.output), status.boxed(), None),
                 Err(error) => {
                     tracing::debug!(dyno = %grant.id, error = %chain(&error), "nobody attached");

@@ -2,8 +2,10 @@
 //!
 //! [`secret`] is what a client of a rendezvous proves itself with, [`meeting`] the protocol it speaks, [`relay`] the
 //! bytes between it and the dyno. [`pass`] and [`ssh`] are the same for the exec family. Who may do what was decided when
-//! secret or pass was given out ([`crate::ops`]).
+//! secret or pass was given out ([`crate::ops`]). [`inside`] finds the dyno and connects within it.
 
+mod activity;
+pub(crate) mod inside;
 mod marker;
 pub mod meeting;
 pub mod pass;
@@ -45,7 +47,7 @@ pub struct About {
     pub dyno: String,
     /// E-mail of who is there.
     pub email: String,
-    /// What for: `run:inside`, `ps:exec`, `ps:forward`.
+    /// What for: `run:inside`, `ps:exec`, `ps:forward`, `forward`.
     pub what: &'static str,
 }
 

@@ -3,8 +3,10 @@
 //! It is a ticket ([`crate::auth::ticket`]), so nothing is stored, and a forward that makes a connection for each of its
 //! own goes on working after a restart of the role. Whether its account may still enter is asked at each connection.
 
-use dozen_api::clock::Micros;
-use dozen_domain::ids::{AccountId, AppId};
+use dozen_domain::{
+    ids::{AccountId, AppId},
+    limits::seconds,
+};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +17,6 @@ use crate::{
 };
 
 const PURPOSE: &str = "exec";
-/// A pass is good this long; a forward that is open longer is begun anew.
-const LIFE: Micros = 24 * 3600 * 1_000_000; // microseconds
 
 /// What a pass is good for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,8 +42,9 @@ pub fn issue(context: &Context, app: &App, dyno: &str, account: &Account, key: &
         email: account.email.clone(),
         key: fingerprint(key),
     };
+    let life = i64::try_from(seconds(context.limits().exec_pass_seconds).as_micros()).unwrap_or(i64::MAX);
     // A letter first: a user name that begins with a hyphen would be an option to an SSH client.
-    format!("x{}", ticket::issue(&context.keys.ticket, PURPOSE, context.now().saturating_add(LIFE), &pass))
+    format!("x{}", ticket::issue(&context.keys.ticket, PURPOSE, context.now().saturating_add(life), &pass))
 }
 
 /// What a user name is good for, presented with this key; `None` when it is not one of ours, expired, another key's, or

@@ -4,16 +4,20 @@
 //! the official client sends one 0x04 at the end of its standard input and keeps the connection; closing that means
 //! that it has gone. Our own client says so in advance ([`Manner::exact`]) and then just closes its half.
 
-use std::{io, sync::Mutex, sync::PoisonError, time::Duration};
+use std::{io, time::Duration};
 
+use dozen_domain::limits::Limits;
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
     sync::Notify,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 
-use super::marker::{self, Pieces};
+use super::{
+    activity::Activity,
+    marker::{self, Pieces},
+};
 use crate::listen::Stream;
 
 /// Most bytes on the way in one direction.
@@ -38,12 +42,12 @@ pub struct Patience {
     hold: Duration,
 }
 
-/// What clients on any network can do with and people do not notice.
+/// What clients on any network can do with and people do not notice; `input_end` is a limit.
 const PATIENCE: Patience = Patience {
     lone: Duration::from_millis(20),
     trailing: Duration::from_millis(200),
     half_closed: Duration::from_secs(1),
-    input_end: Duration::from_millis(250),
+    input_end: Duration::ZERO,
     hold: Duration::from_millis(50),
 };
 
@@ -67,8 +71,9 @@ pub struct Manner {
 
 impl Manner {
     /// How a client is served that is not exact, for as long as it likes.
-    pub fn new(terminal: bool, marked: bool) -> Self {
-        Self { terminal, marked, exact: false, idle: None, patience: PATIENCE }
+    pub fn new(terminal: bool, marked: bool, limits: &Limits) -> Self {
+        let patience = Patience { input_end: Duration::from_millis(limits.input_end_ms), ..PATIENCE };
+        Self { terminal, marked, exact: false, idle: None, patience }
     }
 }
 
@@ -93,34 +98,6 @@ enum Input {
 
 type Reading = Box<dyn AsyncRead + Send + Unpin>;
 type Writing = Box<dyn AsyncWrite + Send + Unpin>;
-
-/// When a byte was last seen.
-struct Activity(Mutex<Instant>);
-
-impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new(Instant::now()))
-    }
-
-    fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns when nothing was seen for this long.
-    async fn quiet(&self, span: Duration) {
-        loop {
-            let until = self.last() + span;
-            if until <= Instant::now() {
-                return;
-            }
-            sleep_until(until).await;
-        }
-    }
-}
 
 /// Carries bytes until the output ends or the client is gone. `status` is the exit status, asked for when the output has
 /// ended: a command that leaves its shell before the shell could print its status (`exit 3`) has it told all the same.
@@ -330,7 +307,7 @@ mod tests {
     /// Pipes, and nothing is taken for an end by its time.
     fn pipes() -> Manner {
         let patience = Patience { lone: NEVER, trailing: NEVER, half_closed: NEVER, input_end: SOON, hold: NEVER };
-        Manner { patience, ..Manner::new(false, false) }
+        Manner { patience, ..Manner::new(false, false, &Limits::default()) }
     }
 
     /// A client, the dyno's standard input as the dyno reads it, its output as the dyno writes it, and the relay.

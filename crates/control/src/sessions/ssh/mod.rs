@@ -6,16 +6,9 @@
 
 mod session;
 
-use std::{
-    fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use dozen_api::engine::{Connection, Dyno};
-use dozen_domain::dyno::State;
+use dozen_domain::limits::seconds;
 use russh::{
     Channel, ChannelOpenFailure, MethodKind, MethodSet, SshId,
     keys::{
@@ -25,16 +18,15 @@ use russh::{
     server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::{Semaphore, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{About, Account, pass, pass::Pass};
-use crate::{Context, auth::keys, reconcile::driver::chain};
+use super::{About, Account, inside, pass, pass::Pass};
+use crate::{Context, auth::keys};
 
-/// Time for a client to prove itself.
-const HANDSHAKE: Duration = Duration::from_secs(30);
 /// A client that does not answer keep-alives for this long is gone; three are sent in it.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Bytes of the seed of the host's key (Ed25519).
@@ -63,76 +55,91 @@ pub fn host_key(data_dir: &Path) -> io::Result<PrivateKey> {
     Ok(PrivateKey::from(Ed25519Keypair::from_seed(&seed)))
 }
 
-/// Serves SSH until told to stop.
-pub async fn serve(context: Context, listener: TcpListener, stop: CancellationToken) {
-    let key = match host_key(&context.settings.data_dir) {
-        Ok(key) => key,
-        Err(error) => return tracing::error!(%error, "no SSH: ps:exec and its family do not work"),
-    };
-    let config = Arc::new(Config {
-        server_id: SshId::Standard("SSH-2.0-Dozen".into()),
-        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-        auth_rejection_time: Duration::from_millis(200),
-        auth_rejection_time_initial: Some(Duration::ZERO),
-        max_auth_attempts: 6,
-        keys: vec![key],
-        keepalive_interval: Some(KEEP_ALIVE),
-        keepalive_max: 3,
-        inactivity_timeout: None,
-        nodelay: true,
-        ..Config::default()
-    });
-    let most = usize::try_from(context.limits().ssh_connections).unwrap_or(Semaphore::MAX_PERMITS);
-    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-    let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                // One too many is closed: the client says so and may try again.
-                let Ok(place) = places.clone().try_acquire_owned() else { continue };
-                let (context, config, stop) = (context.clone(), config.clone(), stop.clone());
-                connections.spawn(async move {
-                    tokio::select! {
-                        () = connection(context, config, stream) => {}
-                        () = stop.cancelled() => {}
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept an SSH connection; trying on");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    connections.close();
-    connections.wait().await;
+/// Serves any number of connections, whether they come to a port of their own or through TLS.
+#[derive(Clone)]
+pub struct Server {
+    context: Context,
+    config: Arc<Config>,
+    places: Arc<Semaphore>,
 }
 
-async fn connection(context: Context, config: Arc<Config>, stream: TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let (entered, mut known) = watch::channel(false);
-    let visitor = Visitor { context, pass: None, entered };
-    let served = async {
-        match russh::server::run_stream(config, stream, visitor).await {
-            Ok(session) => session.await,
-            Err(error) => Err(error),
-        }
-    };
-    tokio::pin!(served);
-    let proven = async {
-        let _ = tokio::time::timeout(HANDSHAKE, known.wait_for(|known| *known)).await;
-    };
-    tokio::select! {
-        ended = &mut served => return tell(ended),
-        () = proven => {}
+impl Server {
+    /// A server with the host's key.
+    ///
+    /// # Errors
+    /// As [`host_key`].
+    pub fn new(context: Context) -> io::Result<Self> {
+        let config = Config {
+            server_id: SshId::Standard("SSH-2.0-Dozen".into()),
+            methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+            auth_rejection_time: Duration::from_millis(200),
+            auth_rejection_time_initial: Some(Duration::ZERO),
+            max_auth_attempts: 6,
+            keys: vec![host_key(&context.settings.data_dir)?],
+            keepalive_interval: Some(KEEP_ALIVE),
+            keepalive_max: 3,
+            inactivity_timeout: None,
+            nodelay: true,
+            ..Config::default()
+        };
+        let most = usize::try_from(context.limits().ssh_connections).unwrap_or(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Ok(Self { context, config: Arc::new(config), places })
     }
-    if *known.borrow() {
-        tell(served.await);
+
+    /// Accepts connections until told to stop.
+    pub async fn accept(self, listener: TcpListener, stop: CancellationToken) {
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    let (server, stop) = (self.clone(), stop.clone());
+                    connections.spawn(async move {
+                        tokio::select! {
+                            () = server.serve(stream) => {}
+                            () = stop.cancelled() => {}
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept an SSH connection; trying on");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        connections.close();
+        connections.wait().await;
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        // One too many is closed: the client says so and may try again.
+        let Ok(_place) = self.places.clone().try_acquire_owned() else { return };
+        let (entered, mut known) = watch::channel(false);
+        let visitor = Visitor { context: self.context.clone(), pass: None, entered };
+        let served = async {
+            match russh::server::run_stream(self.config.clone(), stream, visitor).await {
+                Ok(session) => session.await,
+                Err(error) => Err(error),
+            }
+        };
+        tokio::pin!(served);
+        let patience = seconds(self.context.limits().ssh_login_seconds);
+        let proven = async {
+            let _ = tokio::time::timeout(patience, known.wait_for(|known| *known)).await;
+        };
+        tokio::select! {
+            ended = &mut served => return tell(ended),
+            () = proven => {}
+        }
+        if *known.borrow() {
+            tell(served.await);
+        }
     }
 }
 
@@ -167,14 +174,6 @@ impl Visitor {
             None => Auth::reject(),
         }
     }
-}
-
-/// The live dyno of this name.
-pub(super) fn find(context: &Context, pass: &Pass) -> Option<Dyno> {
-    let mut dynos = context.engine.dynos(pass.app).into_iter();
-    dynos.rfind(|dyno| {
-        dyno.name.to_string() == pass.dyno && matches!(dyno.state, State::Up { .. } | State::Starting { .. })
-    })
 }
 
 impl Handler for Visitor {
@@ -224,11 +223,14 @@ impl Handler for Visitor {
         // Connecting may take long, and other channels of this connection must not wait for it.
         let (context, host) = (self.context.clone(), host_to_connect.to_owned());
         tokio::spawn(async move {
-            match dial(&context, &pass, &host, port).await {
+            let inside = match inside::find(&context, pass.app, &pass.dyno) {
+                Some(dyno) => inside::dial(&context, &dyno, &host, port).await,
+                None => None,
+            };
+            match inside {
                 Some(mut inside) => {
                     reply.accept().await;
-                    let what = if is_dyno_itself(&host) { "ps:forward" } else { "ps:socks" };
-                    let about = About { app: pass.app, dyno: pass.dyno, email: pass.email, what };
+                    let about = About { app: pass.app, dyno: pass.dyno, email: pass.email, what: purpose(&host) };
                     let _account = Account::open(&context, about);
                     let mut outside = channel.into_stream();
                     let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
@@ -240,32 +242,13 @@ impl Handler for Visitor {
     }
 }
 
-/// Names by which a client means the dyno that it is connected to.
-fn is_dyno_itself(host: &str) -> bool {
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
-}
-
-/// Connects from inside the dyno. For the dyno itself wherever it listens: its loopback, then its own addresses.
-async fn dial(context: &Context, pass: &Pass, host: &str, port: u16) -> Option<Box<dyn Connection>> {
-    let dyno = find(context, pass)?;
-    let candidates: Vec<SocketAddr> = if is_dyno_itself(host) {
-        let own = match &dyno.state {
-            State::Up { addresses, .. } => addresses.iter().map(SocketAddr::ip).collect(),
-            _ => Vec::new(),
-        };
-        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-        loopback.into_iter().chain(own).map(|ip| SocketAddr::new(ip, port)).collect()
-    } else {
-        tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await.ok()?.take(4).collect()
-    };
-    for to in candidates {
-        match context.engine.dial(dyno.id, to).await {
-            Ok(connection) => return Some(connection),
-            Err(error) => tracing::debug!(dyno = %dyno.name, error = %chain(&error), "not connected from a dyno"),
-        }
+/// What a connection is for. `heroku ps:forward` always says `0.0.0.0`; what its proxy is asked for is a name or an
+/// address that means something inside.
+fn purpose(host: &str) -> &'static str {
+    match host.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => "ps:forward",
+        _ => "ps:socks",
     }
-    None
 }
 
 #[cfg(test)]
@@ -284,12 +267,10 @@ mod tests {
     }
 
     #[test]
-    fn the_dyno_itself_has_several_names() {
-        for name in ["0.0.0.0", "localhost", "127.0.0.1", "::1", "[::]", "LOCALHOST"] {
-            assert!(is_dyno_itself(name), "{name}");
-        }
-        for name in ["10.0.0.1", "example.com", "localhost.example.com"] {
-            assert!(!is_dyno_itself(name), "{name}");
-        }
+    fn a_forward_is_told_from_a_proxys_connection() {
+        assert_eq!(
+            ["0.0.0.0", "localhost", "127.0.0.1", "db.example.com"].map(purpose),
+            ["ps:forward", "ps:socks", "ps:socks", "ps:socks"]
+        );
     }
 }

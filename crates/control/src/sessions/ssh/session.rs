@@ -1,20 +1,23 @@
 //! One session channel: what the client asks for, then the streams of the process that runs it in the dyno.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use dozen_api::engine::{Attach, Entered, Inside, Program};
-use dozen_domain::dyno::Exit;
+use dozen_domain::{dyno::Exit, limits::seconds};
 use russh::{
     Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf,
     server::{Handle, Msg},
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::find;
 use crate::{
     Context,
     reconcile::driver::chain,
-    sessions::{About, Account, pass::Pass},
+    sessions::{About, Account, activity::Activity, inside, pass::Pass},
 };
 
 /// Extended data of this kind is standard error (RFC 4254, 5.2).
@@ -73,13 +76,37 @@ pub(super) async fn serve(context: Context, pass: Pass, channel: Channel<Msg>, h
         }
     };
     let _ = handle.channel_success(id).await;
+    let ended = AtomicBool::new(false);
     let status = match program {
-        Ok(program) => run(&context, pass, program, wishes, &mut from, &to).await,
+        Ok(program) => run(&context, pass, program, wishes, (&mut from, &ended), &to).await,
         Err(reason) => refuse(&to, &reason).await,
     };
+    if !ended.load(Relaxed) {
+        let patience = Duration::from_millis(context.limits().input_end_ms);
+        let _ = tokio::time::timeout(patience, input_end(&mut from)).await;
+    }
     let _ = to.exit_status(status).await;
     let _ = to.eof().await;
     let _ = to.close().await;
+}
+
+/// Returns when the client has ended its input. The official one reads its standard input from the first output on and
+/// breaks when the channel was closed before it could say that there is no more (`heroku ps:exec -- ls < /dev/null`).
+async fn input_end(from: &mut ChannelReadHalf) {
+    while let Some(message) = from.wait().await {
+        if ends_input(&message) {
+            return;
+        }
+    }
+}
+
+/// Whether nothing more is to come: said by the protocol, or by the official client with the key that says so.
+fn ends_input(message: &ChannelMsg) -> bool {
+    match message {
+        ChannelMsg::Data { data } => data.ends_with(END),
+        ChannelMsg::Eof | ChannelMsg::Close => true,
+        _ => false,
+    }
 }
 
 fn size(columns: u32, rows: u32) -> (u16, u16) {
@@ -109,10 +136,10 @@ async fn run(
     pass: Pass,
     program: Program,
     wishes: Wishes,
-    from: &mut ChannelReadHalf,
+    (from, input_ended): (&mut ChannelReadHalf, &AtomicBool),
     to: &ChannelWriteHalf<Msg>,
 ) -> u32 {
-    let Some(dyno) = find(context, &pass) else {
+    let Some(dyno) = inside::find(context, pass.app, &pass.dyno) else {
         return refuse(to, &format!("{} does not run. See heroku ps.", pass.dyno)).await;
     };
     let what = if program == Program::Files { "ps:copy" } else { "ps:exec" };
@@ -128,11 +155,18 @@ async fn run(
     let about = About { app: pass.app, dyno: pass.dyno.clone(), email: pass.email, what };
     let _account = Account::open(context, about);
     let Entered { input, output, errors, resize, exit } = entered;
+    let activity = Activity::new();
     let terminal = matches!(attach, Attach::Terminal { .. });
     let typed = async {
         let mut input = Some(input);
         loop {
-            let sent = match from.wait().await {
+            let message = from.wait().await;
+            activity.note();
+            // What follows a key that may have ended the input shows that it has not.
+            if matches!(message, None | Some(ChannelMsg::Data { .. } | ChannelMsg::Eof | ChannelMsg::Close)) {
+                input_ended.store(message.as_ref().is_none_or(ends_input), Relaxed);
+            }
+            let sent = match message {
                 Some(ChannelMsg::Data { data }) => match &mut input {
                     Some(input) => input.write_all(&data).await,
                     None => Ok(()),
@@ -162,33 +196,45 @@ async fn run(
     let printed = async {
         let errors = async {
             match errors {
-                Some(errors) => copy(errors, to.make_writer_ext(Some(ERRORS))).await,
+                Some(errors) => copy(errors, to.make_writer_ext(Some(ERRORS)), &activity).await,
                 None => Ok(()),
             }
         };
-        let _ = tokio::join!(copy(output, to.make_writer()), errors);
+        let _ = tokio::join!(copy(output, to.make_writer(), &activity), errors);
         exit.await
     };
+    let idle = context.limits().attach_idle_seconds;
+    // What has still to be told is not about the process any more: it ends with what waits for its end.
     let ended = tokio::select! {
         () = typed => return FAILED,
-        ended = printed => ended,
+        ended = printed => Some(ended),
+        () = activity.quiet(seconds(idle)) => None,
+    };
+    let Some(ended) = ended else {
+        return last_word(to, terminal, &format!("Nothing was typed or shown for {idle} seconds.")).await;
     };
     match ended {
         Ok(Some(exit)) => u32::try_from(Exit::status(exit)).unwrap_or(FAILED),
-        Ok(None) => {
-            let reason = format!("{} has stopped.", pass.dyno);
-            if terminal {
-                // A terminal has one output, and clients show nothing else.
-                let _ = to.make_writer().write_all(format!("\r\n{reason}\r\n").as_bytes()).await;
-                return FAILED;
-            }
-            refuse(to, &reason).await
-        }
+        Ok(None) => last_word(to, terminal, &format!("{} has stopped.", pass.dyno)).await,
         Err(reason) => refuse(to, &reason).await,
     }
 }
 
-async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, to: impl AsyncWrite) -> std::io::Result<()> {
+/// Says why a session ends that its process did not.
+async fn last_word(to: &ChannelWriteHalf<Msg>, terminal: bool, reason: &str) -> u32 {
+    if terminal {
+        // A terminal has one output, and clients show nothing else.
+        let _ = to.make_writer().write_all(format!("\r\n{reason}\r\n").as_bytes()).await;
+        return FAILED;
+    }
+    refuse(to, reason).await
+}
+
+async fn copy(
+    mut from: Box<dyn AsyncRead + Send + Unpin>,
+    to: impl AsyncWrite,
+    activity: &Activity,
+) -> std::io::Result<()> {
     tokio::pin!(to);
     let mut piece = vec![0; PIECE];
     loop {
@@ -196,5 +242,6 @@ async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, to: impl AsyncWrite) 
             0 => return to.flush().await,
             count => to.write_all(&piece[..count]).await?,
         }
+        activity.note();
     }
 }
