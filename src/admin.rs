@@ -10,6 +10,7 @@ use dozen_api::{clock::SystemClock, engine, logs::Sender};
 use dozen_cli::Printer;
 use dozen_control::{Context, ops, reconcile::Nudge, state::Settings};
 use rustix::process::{Signal, kill_process};
+use serde_json::json;
 
 use crate::{config::Config, data_dir, roles};
 
@@ -89,20 +90,30 @@ pub(crate) fn create_account(config: &Config, email: &str, printer: &mut Printer
     let (account, token) =
         with_context(config, async |context| Ok(ops::accounts::create(&context, email, None).await?))?;
     printer.note(&format!("Created {}. Its API key, shown this once:", account.email));
-    Ok(printer.line(token.expose())?)
+    match printer.is_json() {
+        true => Ok(printer.json(&json!({ "email": account.email, "api_key": token.expose() }))?),
+        false => Ok(printer.line(token.expose())?),
+    }
 }
 
 /// `dozen ledger:verify`
 pub(crate) fn verify_ledger(config: &Config, printer: &mut Printer<'_>) -> Result<ExitCode, Error> {
     let checked = with_context(config, async |context| Ok(ops::ledger::verify(&context).await?))?;
-    let mut faults = 0;
+    let faults: usize = checked.iter().map(|app| app.faults.len()).sum();
+    if printer.is_json() {
+        let app = |app: &ops::ledger::Checked| {
+            let faults: Vec<_> = app.faults.iter().map(ToString::to_string).collect();
+            json!({ "app": app.name.to_string(), "releases": app.releases, "head": HEXLOWER.encode(&app.head), "faults": faults })
+        };
+        printer.json(&checked.iter().map(app).collect::<Vec<_>>())?;
+        return Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     for app in &checked {
         let head = HEXLOWER.encode(&app.head);
         printer.line(&format!("{}: {} releases, head {head}", app.name, app.releases))?;
         for fault in &app.faults {
             printer.line(&format!("{}: FAULT: {fault}", app.name))?;
         }
-        faults += app.faults.len();
     }
     match faults {
         0 => printer.note(&format!("The ledgers of {} apps are whole.", checked.len())),

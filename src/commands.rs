@@ -1,6 +1,7 @@
 //! What a person's command does: the platform's own commands here, the API's in the `cli` crate.
 
 use std::{
+    collections::BTreeMap,
     error::Error as StdError,
     io::{self, Write as _},
     os::unix::process::CommandExt as _,
@@ -11,9 +12,12 @@ use clap::Parser as _;
 use dozen_cli::{
     Printer,
     arguments::{Arguments, Command},
-    credential,
-    environment::{Place, quoted},
+    completion, credential, entry,
+    environment::{Place, Site, quoted},
+    login::Login,
+    manual,
 };
+use serde_json::json;
 
 use crate::{
     admin,
@@ -45,12 +49,14 @@ enum Error {
 
 /// Parses the command line and carries it out.
 pub(crate) fn run() -> ExitCode {
-    let command = Arguments::parse().command;
-    match dispatch(command) {
+    match dispatch(Arguments::parse()) {
         Ok(status) => status,
         Err(error) => {
             complain(&error);
-            ExitCode::FAILURE
+            match error {
+                Error::Client(error) => ExitCode::from(error.exit_code()),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -74,11 +80,14 @@ pub(crate) fn complain(error: &dyn StdError) {
     _ = writeln!(io::stderr(), "dozen: {text}");
 }
 
-fn dispatch(command: Command) -> Result<ExitCode, Error> {
+fn dispatch(arguments: Arguments) -> Result<ExitCode, Error> {
     let (mut data, mut notes) = (io::stdout(), io::stderr());
-    let mut printer = Printer::new(&mut data, &mut notes);
-    match command {
+    let mut printer = Printer::new(&mut data, &mut notes).as_json(arguments.json);
+    match arguments.command {
+        Command::Version if printer.is_json() => printer.json(&json!({ "version": env!("CARGO_PKG_VERSION") }))?,
         Command::Version => printer.line(&format!("dozen {}", env!("CARGO_PKG_VERSION")))?,
+        Command::Completion { shell } => printer.line(completion::script(shell).trim_end())?,
+        Command::Man => printer.line(manual::page().trim_end())?,
         Command::Reference => printer.line(config::reference().trim_end())?,
         Command::Server => {
             let config = Config::from_env()?;
@@ -90,9 +99,38 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::LedgerVerify => return Ok(admin::verify_ledger(&Config::from_env()?, &mut printer)?),
         Command::Doctor => return Ok(doctor::run(&Config::from_env()?, &mut printer)?),
         Command::Env => {
-            for (name, value) in place(&Config::from_env()?)?.variables()? {
+            let variables = place(&Config::from_env()?)?.variables()?;
+            if printer.is_json() {
+                printer.json(&BTreeMap::from_iter(variables))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            for (name, value) in variables {
                 printer.line(&format!("export {name}={}", quoted(&value)))?;
             }
+        }
+        Command::Fingerprint => {
+            let fingerprint = here(&Config::from_env()?)?.fingerprint()?;
+            match printer.is_json() {
+                true => printer.json(&json!({ "fingerprint": fingerprint }))?,
+                false => printer.line(&fingerprint)?,
+            }
+        }
+        Command::Login(wanted) => {
+            let config = Config::from_env()?;
+            block_on(entry::login(&wanted, config.login_dir.as_deref(), &mut printer))?;
+            if config.data_dir_given {
+                printer.note("DOZEN_DATA_DIR is set: unset it, or commands are for the platform of this machine.");
+            }
+        }
+        Command::Logout => {
+            let config = Config::from_env()?;
+            let login = login(&config)?.ok_or(dozen_cli::Error::NoLogin)?;
+            let place = place_of(&config, Site::Elsewhere(login.clone()))?;
+            block_on(entry::logout(place, login, &mut printer))?;
+        }
+        Command::Connect { port } => {
+            let login = login(&Config::from_env()?)?.ok_or(dozen_cli::Error::NoLogin)?;
+            block_on(entry::connect(&login, port, &mut printer))?;
         }
         Command::Heroku { arguments } => {
             let config = Config::from_env()?;
@@ -106,23 +144,41 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         }
         Command::Client(command) => {
             let place = place(&Config::from_env()?)?;
-            let status = roles::block_on(dozen_cli::run(command, place, &mut printer))
-                .map_err(|source| Error::Io { operation: "start the event loop", source })??;
-            return Ok(ExitCode::from(status));
+            return Ok(ExitCode::from(block_on(dozen_cli::run(command, place, &mut printer))?));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the platform of this configuration is.
+/// Runs a client's work to its end.
+fn block_on<T>(work: impl Future<Output = Result<T, dozen_cli::Error>>) -> Result<T, Error> {
+    let done = roles::block_on(work).map_err(|source| Error::Io { operation: "start the event loop", source })?;
+    Ok(done?)
+}
+
+/// The platform that commands are for: the one that was logged in to, unless that of a data directory is asked for.
 fn place(config: &Config) -> Result<Place, Error> {
+    match login(config)?.filter(|_| !config.data_dir_given) {
+        Some(login) => place_of(config, Site::Elsewhere(login)),
+        None => here(config),
+    }
+}
+
+/// The platform of this machine.
+fn here(config: &Config) -> Result<Place, Error> {
     let listen = listeners::recorded(config);
+    place_of(config, Site::Here { data_dir: config.data_dir.clone(), api: listen.api, tls: listen.tls })
+}
+
+fn login(config: &Config) -> Result<Option<Login>, Error> {
+    Ok(config.login_dir.as_deref().map(Login::load).transpose()?.flatten())
+}
+
+fn place_of(config: &Config, site: Site) -> Result<Place, Error> {
     let executable = std::env::current_exe()
         .map_err(|source| Error::Io { operation: "find the platform's own executable", source })?;
     Ok(Place {
-        data_dir: config.data_dir.clone(),
-        api: listen.api,
-        tls: listen.tls,
+        site,
         api_key: config.api_key.clone(),
         node_extra_ca_certs: config.node_extra_ca_certs.clone(),
         git_ssl_cainfo: config.git_ssl_cainfo.clone(),

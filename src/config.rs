@@ -74,6 +74,12 @@ pub(crate) const VARIABLES: &[Variable] = &[
         doc: "Apps answer at `http://<app>.<domain>:<port>`.",
     },
     Variable {
+        name: "DOZEN_API_NAMES",
+        default: "none",
+        doc: "Host names and addresses, with commas between, by which other machines reach the API: the platform's \
+              certificate covers them besides `localhost`, the addresses it listens on and this machine's own name.",
+    },
+    Variable {
         name: "DOZEN_ADMIN_EMAIL",
         default: "`admin@localhost.localdomain`",
         doc: "Address of the account that is made at first start; without effect later.",
@@ -217,6 +223,10 @@ pub(crate) struct Listen {
 pub(crate) struct Config {
     /// `DOZEN_DATA_DIR`, absolute.
     pub(crate) data_dir: PathBuf,
+    /// Whether it was given: then commands are for the platform there, not for the one that was logged in to.
+    pub(crate) data_dir_given: bool,
+    /// Where this user's login to a platform elsewhere is kept.
+    pub(crate) login_dir: Option<PathBuf>,
     /// `DATABASE_URL`
     pub(crate) database_url: String,
     /// Addresses as configured; port 0 is filled in by the parent.
@@ -225,6 +235,8 @@ pub(crate) struct Config {
     pub(crate) ssh_given: bool,
     /// `DOZEN_APPS_DOMAIN`
     pub(crate) apps_domain: String,
+    /// `DOZEN_API_NAMES`
+    pub(crate) api_names: Vec<String>,
     /// `DOZEN_ADMIN_EMAIL`
     pub(crate) admin_email: Option<String>,
     /// `DOZEN_API_KEY`
@@ -345,6 +357,12 @@ impl Config {
             let problem = "not a domain name (without scheme and port)";
             return Err(Error::Invalid { name: "DOZEN_APPS_DOMAIN", value: apps_domain, problem });
         }
+        let api_names = list("DOZEN_API_NAMES");
+        let plain = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:".contains(&b));
+        if let Some(value) = api_names.iter().find(|name| !plain(name)).cloned() {
+            let problem = "not host names or addresses with commas between (without scheme and port)";
+            return Err(Error::Invalid { name: "DOZEN_API_NAMES", value, problem });
+        }
         let mut acme = dozen_control::acme::Settings {
             contact: text("DOZEN_ACME_EMAIL").map(str::to_owned),
             roots: path("DOZEN_ACME_CA_FILE"),
@@ -363,12 +381,16 @@ impl Config {
             value: log.to_owned(),
             problem: "must be error, warn, info, debug or trace",
         })?;
+        let config_home = path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")));
         Ok(Self {
             data_dir,
+            data_dir_given: text("DOZEN_DATA_DIR").is_some(),
+            login_dir: config_home.map(|home| home.join("dozen")),
             database_url,
             listen,
             ssh_given: text("DOZEN_SSH_LISTEN").is_some(),
             apps_domain,
+            api_names,
             admin_email: text("DOZEN_ADMIN_EMAIL").map(str::to_owned),
             api_key: text("DOZEN_API_KEY").map(Secret::new),
             build_env,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use dozen_cli::Printer;
+use serde_json::json;
 
 use crate::{config::Config, data_dir, roles, server::listeners};
 
@@ -56,15 +57,18 @@ pub(crate) fn run(config: &Config, printer: &mut Printer<'_>) -> Result<ExitCode
     findings.push(clock(&config.data_dir, SystemTime::now()));
     findings.extend(disk(config));
     findings.extend(ports(config));
-    let row = |finding: &Finding| {
-        let mark = match finding.grade {
-            Grade::Good => "ok",
-            Grade::Weak => "weak",
-            Grade::Bad => "BAD",
-        };
-        vec![mark.to_owned(), finding.topic.to_owned(), finding.text.clone()]
+    let mark = |finding: &Finding| match finding.grade {
+        Grade::Good => "ok",
+        Grade::Weak => "weak",
+        Grade::Bad => "BAD",
     };
-    printer.table(&findings.iter().map(row).collect::<Vec<_>>())?;
+    if printer.is_json() {
+        let shown = findings.iter().map(|one| json!({ "grade": mark(one), "topic": one.topic, "text": one.text }));
+        printer.json(&shown.collect::<Vec<_>>())?;
+    } else {
+        let row = |one: &Finding| vec![mark(one).to_owned(), one.topic.to_owned(), one.text.clone()];
+        printer.table(&findings.iter().map(row).collect::<Vec<_>>())?;
+    }
     let count = |grade| findings.iter().filter(|finding| finding.grade == grade).count();
     match (count(Grade::Bad), count(Grade::Weak)) {
         (0, 0) => printer.note("Everything is there."),

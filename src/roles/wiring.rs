@@ -124,7 +124,8 @@ pub(super) async fn control(
 
 /// What the certificates are for; the parent calls `dozen_control::tls::ensure` with it before any role starts.
 pub(crate) fn certificates(config: &Config) -> dozen_control::tls::Names {
-    let api = [config.listen.api, config.listen.tls].map(|address| address.ip().to_string()).to_vec();
+    let listening = [config.listen.api, config.listen.tls].map(|address| address.ip().to_string());
+    let api = listening.into_iter().chain(config.api_names.iter().cloned()).collect();
     dozen_control::tls::Names { api, apps_domain: config.apps_domain.clone(), own: None }
 }
 

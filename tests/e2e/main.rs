@@ -11,6 +11,7 @@ mod certificates;
 mod config;
 mod domains;
 mod drains;
+mod elsewhere;
 mod examples;
 mod exec;
 mod faults;

@@ -137,14 +137,38 @@ impl Client {
         Ok(self)
     }
 
+    /// The server's name or address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `host:port`
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Opens a TCP connection, without TLS whatever the address says.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn connect(&self) -> Result<TcpStream, Error> {
+        let failed = |source| Error::Connect { address: self.address(), source };
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        Ok(stream)
+    }
+
     /// Opens a connection without saying anything on it.
     ///
     /// # Errors
     /// When there is none, or the server is not trusted.
     pub async fn open(&self) -> Result<Box<dyn Stream>, Error> {
-        let failed = |source| Error::Connect { address: format!("{}:{}", self.host, self.port), source };
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+        let failed = |source| Error::Connect { address: self.address(), source };
+        let stream = self.connect().await?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(self.host.clone())
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
@@ -164,8 +188,7 @@ impl Client {
             source: Box::new(source),
         };
         if !request.headers().contains_key(header::HOST) {
-            let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-            let host = HeaderValue::from_str(&format!("{host}:{}", self.port));
+            let host = HeaderValue::from_str(&self.address());
             request.headers_mut().insert(header::HOST, host.map_err(|_| Error::Address(self.host.clone()))?);
         }
         let stream = self.open().await?;
@@ -217,7 +240,7 @@ impl Client {
             if let Some(range) = range.take() {
                 request.headers_mut().insert(header::RANGE, range);
             }
-            let (next, value) = self.answer(request).await?;
+            let (next, value) = self.exchange(request).await?;
             match (value, next) {
                 (serde_json::Value::Array(page), Some(next)) if method == Method::GET => {
                     items.extend(page);
@@ -245,23 +268,59 @@ impl Client {
         self.call(Method::GET, path, None::<&()>).await
     }
 
-    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<(Option<HeaderValue>, serde_json::Value), Error> {
+    /// Sends a request and reads its answer: one page of it, and where the next begins.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Option<HeaderValue>, serde_json::Value), Error> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let mut response = self.send(request).await?;
         let bytes = read(response.body_mut(), &method, &path).await?;
-        let json = serde_json::from_slice::<serde_json::Value>(&bytes);
         if !response.status().is_success() {
-            let json = json.unwrap_or_default();
-            let text = |key: &str| json.get(key).and_then(|value| value.as_str()).map(str::to_owned);
-            return Err(Error::Refused {
-                status: response.status(),
-                id: text("id").unwrap_or_default(),
-                message: text("message").unwrap_or_else(|| format!("{method} {path}: {}", response.status())),
-            });
+            return Err(refused(&method, &path, response.status(), &bytes));
         }
+        let json = serde_json::from_slice::<serde_json::Value>(&bytes);
         let json = if bytes.is_empty() { Ok(serde_json::Value::Null) } else { json };
         let json = json.map_err(|error| Error::Answer { method, path, detail: error.to_string() })?;
         Ok((response.headers().get("next-range").cloned(), json))
+    }
+}
+
+impl Client {
+    /// Asks for the connection itself (`Upgrade: tcp`); what comes on it is not the API's any more.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn upgrade(&self, path: &str) -> Result<Box<dyn Stream>, Error> {
+        let mut request = self.request(Method::GET, path, None::<&()>)?;
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+        let mut response = self.send(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let bytes = read(response.body_mut(), &Method::GET, path).await?;
+            return Err(refused(&Method::GET, path, response.status(), &bytes));
+        }
+        let upgraded = hyper::upgrade::on(response).await;
+        let upgraded = upgraded.map_err(|source| Error::Exchange {
+            method: Method::GET,
+            path: path.to_owned(),
+            source: Box::new(source),
+        });
+        Ok(Box::new(TokioIo::new(upgraded?)))
+    }
+}
+
+/// What the API says when it says no.
+fn refused(method: &Method, path: &str, status: StatusCode, body: &[u8]) -> Error {
+    let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    let text = |key: &str| json.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    Error::Refused {
+        status,
+        id: text("id").unwrap_or_default(),
+        message: text("message").unwrap_or_else(|| format!("{method} {path}: {status}")),
     }
 }
 

@@ -9,6 +9,7 @@
 //! * [`drains`]: control tells the logs role where streams go besides their history.
 //! * [`outbound`]: connections to addresses that users name, kept away from what they must not reach.
 //! * [`platform`]: what the Platform API answers, as types.
+//! * [`client`]: the Platform API from outside; [`introduction`]: who a server says it is.
 //! * [`frame`], [`socket`]: how all of that goes over Unix sockets.
 //! * [`removal`]: how a directory that an app could write goes, which several roles have to do.
 
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod drains;
 pub mod engine;
 pub mod frame;
+pub mod introduction;
 pub mod log_session;
 pub mod logs;
 pub mod outbound;

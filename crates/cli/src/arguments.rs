@@ -5,8 +5,17 @@ use dozen_domain::usage::Month;
 
 /// A twelve-factor application platform in one executable.
 #[derive(Debug, Parser)]
-#[command(name = "dozen", version, disable_version_flag = true, arg_required_else_help = true)]
+#[command(
+    name = "dozen",
+    version,
+    disable_version_flag = true,
+    arg_required_else_help = true,
+    after_help = crate::manual::exit_codes()
+)]
 pub struct Arguments {
+    /// Print JSON in place of tables and lines
+    #[arg(long, global = true)]
+    pub json: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -31,6 +40,25 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Log in to a platform elsewhere: its address, then an API key or a password on standard input
+    Login(Login),
+    /// Forget the login to a platform elsewhere and end its forwarder
+    Logout,
+    /// Let the official heroku CLI drive the platform that was logged in to, through a port of this machine
+    Connect {
+        /// Which port; otherwise the one of the last time, or any
+        #[arg(long, short)]
+        port: Option<u16>,
+    },
+    /// Print the fingerprint of this platform's certificate authority, for `dozen login` on other machines
+    Fingerprint,
+    /// Print a completion script: eval "$(dozen completion bash)"
+    Completion {
+        /// For which shell
+        shell: crate::completion::Shell,
+    },
+    /// Print the manual page: dozen man | man -l -
+    Man,
     /// Look at this machine: protections, kernel, disk, clock, ports; fails when the platform cannot run here
     Doctor,
     /// Print the version
@@ -61,6 +89,8 @@ pub enum Command {
 /// Commands that speak the Platform API.
 #[derive(Debug, Subcommand)]
 pub enum Client {
+    /// Show who is logged in, and where
+    Whoami,
     /// List your apps
     Apps,
     /// Make an app; in a git repository, also the remote `heroku`
@@ -100,6 +130,25 @@ pub enum Client {
         #[arg(required = true)]
         pairs: Vec<String>,
     },
+    /// Print one config var
+    #[command(name = "config:get")]
+    ConfigGet {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// Its name
+        key: String,
+    },
+    /// Unset config vars: a new release, and dynos restart
+    #[command(name = "config:unset")]
+    ConfigUnset {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// Their names
+        #[arg(required = true)]
+        keys: Vec<String>,
+    },
     /// Show an app's log
     Logs {
         /// Which app.
@@ -130,8 +179,42 @@ pub enum Client {
         #[arg(required = true, allow_hyphen_values = true)]
         changes: Vec<String>,
     },
+    /// Restart an app's dynos, all of them unless some are named
+    #[command(name = "ps:restart")]
+    PsRestart {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// A dyno, web.1, or a process type, web
+        which: Option<String>,
+    },
+    /// Stop a dyno or the dynos of a process type; those of the formation start again
+    #[command(name = "ps:stop")]
+    PsStop {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// A dyno, run.4711, or a process type, web
+        which: String,
+    },
     /// Show an app's releases
     Releases(App),
+    /// Go back to an earlier release, by a new one
+    Rollback {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// Its number, v12; the one before the present one if none is given
+        release: Option<String>,
+    },
+    /// Print where an app answers, and open it in a browser if there is one
+    Open {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// A path below it
+        path: Option<String>,
+    },
     /// Timed jobs.
     #[command(flatten)]
     Schedule(crate::commands::schedule::Schedule),
@@ -143,11 +226,8 @@ pub enum Client {
         /// Which month of UTC, 2026-11; otherwise the present one
         #[arg(long)]
         month: Option<Month>,
-        /// Print JSON
-        #[arg(long, conflicts_with = "csv")]
-        json: bool,
         /// Print comma-separated values with a head line
-        #[arg(long)]
+        #[arg(long, conflicts_with = "json")]
         csv: bool,
     },
     /// Run a command in a one-off dyno, here; its exit status is ours
@@ -158,15 +238,9 @@ pub enum Client {
         /// How.
         #[command(flatten)]
         one_off: OneOff,
-        /// Variables over the app's, `KEY=value`
-        #[arg(long, short)]
-        env: Vec<String>,
         /// Give it pipes though this is a terminal
         #[arg(long)]
         no_tty: bool,
-        /// One word: a command line. Several: a command and its arguments
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<String>,
     },
     /// Run a command in a one-off dyno, its output to the app's log; prints the dyno's name
     #[command(name = "run:detached")]
@@ -177,12 +251,18 @@ pub enum Client {
         /// How.
         #[command(flatten)]
         one_off: OneOff,
-        /// Variables over the app's, `KEY=value`
-        #[arg(long, short)]
-        env: Vec<String>,
-        /// One word: a command line. Several: a command and its arguments
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<String>,
+    },
+    /// Reach ports of a running dyno, those on its loopback too, at ports of this machine
+    Forward {
+        /// Which app.
+        #[command(flatten)]
+        app: App,
+        /// Of which dyno
+        #[arg(long, short, default_value = "web.1")]
+        dyno: String,
+        /// PORT, or HERE:THERE where the ports differ
+        #[arg(required = true)]
+        ports: Vec<String>,
     },
     /// Run a command, or a shell, inside a running dyno; its exit status is ours
     Exec {
@@ -210,6 +290,25 @@ pub struct OneOff {
     /// The first part of its name, `run` unless given
     #[arg(long = "type")]
     pub process_type: Option<String>,
+    /// Variables over the app's, `KEY=value`
+    #[arg(long, short)]
+    pub env: Vec<String>,
+    /// One word: a command line. Several: a command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// Which platform to log in to, and how.
+#[derive(Debug, Args)]
+pub struct Login {
+    /// `https://HOST[:PORT]`, the platform's TLS address; its port is 5443 unless given
+    pub url: String,
+    /// Fingerprint of its certificate authority, as `dozen fingerprint` prints it there
+    #[arg(long)]
+    pub fingerprint: Option<String>,
+    /// E-mail address: standard input is its password then, and a token is made
+    #[arg(long)]
+    pub email: Option<String>,
 }
 
 /// Which app.
@@ -232,6 +331,16 @@ mod tests {
     }
 
     #[test]
+    fn json_is_asked_for_anywhere_but_in_a_command_to_run() {
+        let parse = |words: &[&str]| Arguments::try_parse_from(words).expect("parsed");
+        assert!(parse(&["dozen", "--json", "apps"]).json && parse(&["dozen", "apps", "--json"]).json);
+        let run = parse(&["dozen", "run", "-a", "shop", "report", "--json"]);
+        let Command::Client(Client::Run { one_off, .. }) = run.command else { panic!("not parsed") };
+        assert_eq!((run.json, one_off.command), (false, vec!["report".to_owned(), "--json".to_owned()]));
+        assert!(Arguments::try_parse_from(["dozen", "usage", "--csv", "--json"]).is_err());
+    }
+
+    #[test]
     fn a_timed_jobs_name_is_not_its_apps() {
         let words = ["dozen", "schedule:add", "rake tidy", "-a", "shop", "--name", "tidy", "--schedule", "@daily"];
         let shown = format!("{:?}", Arguments::try_parse_from(words).expect("parsed"));
@@ -241,7 +350,7 @@ mod tests {
     #[test]
     fn the_heroku_command_takes_everything_after_the_dashes() {
         let arguments = Arguments::try_parse_from(["dozen", "heroku", "--", "ps:scale", "web=2", "-a", "x"]);
-        let Ok(Arguments { command: Command::Heroku { arguments } }) = arguments else { panic!("not parsed") };
+        let Ok(Arguments { command: Command::Heroku { arguments }, .. }) = arguments else { panic!("not parsed") };
         assert_eq!(arguments, ["ps:scale", "web=2", "-a", "x"]);
     }
 }

@@ -42,12 +42,15 @@ mod tests {
     use dozen_domain::config::Secret;
 
     use super::*;
+    use crate::environment::Site;
 
     fn ask(host: &str) -> String {
         let place = Place {
-            data_dir: PathBuf::from("/nowhere"),
-            api: "127.0.0.1:5000".parse().expect("an address"),
-            tls: "127.0.0.1:5443".parse().expect("an address"),
+            site: Site::Here {
+                data_dir: PathBuf::from("/nowhere"),
+                api: "127.0.0.1:5000".parse().expect("an address"),
+                tls: "127.0.0.1:5443".parse().expect("an address"),
+            },
             api_key: Some(Secret::new("sesame")),
             node_extra_ca_certs: None,
             git_ssl_cainfo: None,

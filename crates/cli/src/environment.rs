@@ -2,7 +2,7 @@
 //!
 //! `HEROKU_HOST` may be plain HTTP on this machine; git, rendezvous and the exec family insist on TLS, so both need the
 //! platform's CA. `NODE_EXTRA_CA_CERTS` and `GIT_SSL_CAINFO` hold one file each and may be set already (an inspecting
-//! proxy's CA), so the platform's CA is joined to what is there, in files of the data directory.
+//! proxy's CA), so the platform's CA is joined to what is there, in files beside it.
 
 use std::{
     fs,
@@ -13,7 +13,10 @@ use std::{
 use dozen_domain::config::Secret;
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{
+    Error, connect,
+    login::{self, Login},
+};
 
 /// Certificate bundles of the usual systems, for git, which replaces its own by the one it is given.
 const SYSTEM_BUNDLES: [&str; 4] = [
@@ -26,13 +29,9 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 /// Where a platform is and how to get in.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// `$DOZEN_DATA_DIR`.
-    pub data_dir: PathBuf,
-    /// Plain HTTP.
-    pub api: SocketAddr,
-    /// TLS: API and git.
-    pub tls: SocketAddr,
-    /// A token other than the first account's.
+    /// On this machine, or elsewhere.
+    pub site: Site,
+    /// A token other than the site's own.
     pub api_key: Option<Secret>,
     /// The user's own `NODE_EXTRA_CA_CERTS`.
     pub node_extra_ca_certs: Option<PathBuf>,
@@ -42,13 +41,26 @@ pub struct Place {
     pub executable: PathBuf,
 }
 
+/// Which platform.
+#[derive(Debug, Clone)]
+pub enum Site {
+    /// That of a data directory of this machine.
+    Here {
+        /// `$DOZEN_DATA_DIR`.
+        data_dir: PathBuf,
+        /// Plain HTTP.
+        api: SocketAddr,
+        /// TLS: API and git.
+        tls: SocketAddr,
+    },
+    /// The one that was logged in to.
+    Elsewhere(Login),
+}
+
 /// The first account, as the platform leaves it in `admin.json`.
 #[derive(Debug, Deserialize)]
-pub struct Admin {
-    /// Its e-mail address.
-    pub email: String,
-    /// Its token.
-    pub api_key: Secret,
+struct Admin {
+    api_key: Secret,
 }
 
 /// The name by which a client reaches a listening address: the CLI sends its token to `localhost` and `127.0.0.1` only.
@@ -75,19 +87,52 @@ pub fn connectable(address: SocketAddr) -> SocketAddr {
 }
 
 impl Place {
-    /// `http://localhost:5000`
+    /// Where our own commands find the API.
     pub fn api_url(&self) -> String {
-        format!("http://{}:{}", host(self.api.ip()), self.api.port())
+        match &self.site {
+            Site::Here { api, .. } => format!("http://{}:{}", host(api.ip()), api.port()),
+            Site::Elsewhere(login) => login.url.clone(),
+        }
     }
 
     /// `localhost:5443`
     pub fn git_host(&self) -> String {
-        format!("{}:{}", host(self.tls.ip()), self.tls.port())
+        match &self.site {
+            Site::Here { tls, .. } => format!("{}:{}", host(tls.ip()), tls.port()),
+            Site::Elsewhere(login) => login.host().to_owned(),
+        }
     }
 
-    /// The platform's CA certificate.
+    /// The certificate of the platform's authority.
     pub fn ca(&self) -> PathBuf {
-        self.data_dir.join("tls/ca.pem")
+        self.certificates().join("ca.pem")
+    }
+
+    /// Where it is, and bundles with it may be.
+    fn certificates(&self) -> PathBuf {
+        match &self.site {
+            Site::Here { data_dir, .. } => data_dir.join("tls"),
+            Site::Elsewhere(login) => login.directory.clone(),
+        }
+    }
+
+    /// Fingerprint of that certificate.
+    ///
+    /// # Errors
+    /// When the platform has never been started.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        let path = self.ca();
+        let der = fs::read_to_string(&path).ok().and_then(|pem| login::der(&pem));
+        Ok(login::fingerprint(&der.ok_or_else(|| Error::NotStarted { path: path.display().to_string() })?))
+    }
+
+    /// `NAME=value` that has a later command of this executable find the same platform; the variable and its value.
+    pub fn reference(&self) -> (&'static str, String) {
+        let value = match &self.site {
+            Site::Here { data_dir, .. } => data_dir.display().to_string(),
+            Site::Elsewhere(_) => String::new(),
+        };
+        ("DOZEN_DATA_DIR", value)
     }
 
     /// Whether git, in this environment, can trust the platform: a bundle in `GIT_SSL_CAINFO` wins over the repository's.
@@ -97,46 +142,50 @@ impl Place {
         fs::read(bundle).is_ok_and(|bundle| contains(&bundle, own.trim_ascii()))
     }
 
-    /// The first account.
-    ///
-    /// # Errors
-    /// When the platform has never been started on the data directory.
-    pub fn admin(&self) -> Result<Admin, Error> {
-        let path = self.data_dir.join("admin.json");
-        let not_started = || Error::NotStarted { path: path.display().to_string() };
-        let text = fs::read(&path).map_err(|_| not_started())?;
-        serde_json::from_slice(&text).map_err(|_| not_started())
-    }
-
     /// The token to use.
     ///
     /// # Errors
-    /// As [`Place::admin`].
+    /// When the platform has never been started on the data directory.
     pub fn token(&self) -> Result<Secret, Error> {
-        match &self.api_key {
-            Some(key) => Ok(key.clone()),
-            None => Ok(self.admin()?.api_key),
+        match (&self.api_key, &self.site) {
+            (Some(key), _) => Ok(key.clone()),
+            (None, Site::Elsewhere(login)) => Ok(login.token.clone()),
+            (None, Site::Here { data_dir, .. }) => {
+                let path = data_dir.join("admin.json");
+                let not_started = || Error::NotStarted { path: path.display().to_string() };
+                let text = fs::read(&path).map_err(|_| not_started())?;
+                let admin: Admin = serde_json::from_slice(&text).map_err(|_| not_started())?;
+                Ok(admin.api_key)
+            }
         }
     }
 
-    /// The variables, in the order in which they are printed. Writes the joined certificate bundles.
+    /// The variables, in the order in which they are printed. Writes the joined certificate bundles; for a platform
+    /// elsewhere, starts the forwarder ([`connect`]) unless it runs.
     ///
     /// # Errors
-    /// When the platform has never been started, or the bundles cannot be written.
+    /// When the platform has never been started, the bundles cannot be written, or there can be no forwarder.
     pub fn variables(&self) -> Result<Vec<(&'static str, String)>, Error> {
         let token = self.token()?;
-        let (api, git) = (self.api_url(), self.git_host());
-        let api_host = host(self.api.ip());
+        let git = self.git_host();
+        let (api, tls, api_host) = match &self.site {
+            Site::Here { api, .. } => (self.api_url(), format!("https://{git}"), host(api.ip())),
+            Site::Elsewhere(login) => {
+                // The official CLI gives its token to nobody but this machine.
+                let port = connect::ensure(login, &self.executable)?;
+                (format!("http://localhost:{port}"), format!("https://localhost:{port}"), "localhost".to_owned())
+            }
+        };
         let node = self.bundle("node-bundle.pem", self.node_extra_ca_certs.as_deref())?;
         let system = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
         let trusted = self.bundle("git-bundle.pem", self.git_ssl_cainfo.as_deref().or(system))?;
         Ok(vec![
             ("HEROKU_HOST", api.clone()),
             ("HEROKU_API_KEY", token.expose().to_owned()),
-            ("HEROKU_GIT_HOST", git.clone()),
+            ("HEROKU_GIT_HOST", git),
             ("HEROKU_PARTICLEBOARD_URL", api.clone()),
             ("HEROKU_DATA_HOST", api_host),
-            ("HEROKU_EXEC_URL", format!("https://{git}")),
+            ("HEROKU_EXEC_URL", tls),
             ("HEROKU_LOGIN_HOST", api.clone()),
             ("HEROKU_BUILDPACK_REGISTRY_URL", api.clone()),
             ("HEROKU_STATUS_HOST", api),
@@ -150,9 +199,9 @@ impl Place {
         ])
     }
 
-    /// A file of the data directory with these certificates and the platform's own; its path.
+    /// A file beside the authority's with these certificates and the platform's own; its path.
     fn bundle(&self, name: &str, with: Option<&Path>) -> Result<String, Error> {
-        let path = self.data_dir.join("tls").join(name);
+        let path = self.certificates().join(name);
         let failed = |path: &Path| {
             let operation = format!("write the certificate bundle {}", path.display());
             move |source| Error::Io { operation, source }
@@ -199,9 +248,11 @@ mod tests {
         fs::write(data_dir.join("tls/ca.pem"), "own\n").expect("written");
         fs::write(data_dir.join("admin.json"), r#"{"email":"a@b","api_key":"k"}"#).expect("written");
         Place {
-            data_dir: data_dir.to_owned(),
-            api: "127.0.0.1:5000".parse().expect("an address"),
-            tls: "127.0.0.1:5443".parse().expect("an address"),
+            site: Site::Here {
+                data_dir: data_dir.to_owned(),
+                api: "127.0.0.1:5000".parse().expect("an address"),
+                tls: "127.0.0.1:5443".parse().expect("an address"),
+            },
             api_key: None,
             node_extra_ca_certs: None,
             git_ssl_cainfo: None,

@@ -13,6 +13,7 @@ pub mod hook;
 pub mod http;
 pub mod listen;
 pub mod ops;
+pub mod origin;
 pub mod reconcile;
 pub mod routes_feed;
 pub mod sessions;

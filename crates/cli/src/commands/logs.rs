@@ -30,10 +30,7 @@ pub(super) async fn run(session: &Session, app: &str, wanted: &Wanted, printer: 
         }
     }
     let made: LogSession = session.api.call(Method::POST, &format!("/apps/{app}/log-sessions"), Some(&body)).await?;
-    let uri: http::Uri = made.logplex_url.parse().map_err(|_| client::Error::Address(made.logplex_url.clone()))?;
-    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    // The URL carries its own secret; the token stays here.
-    let stream = client::Client::new(&made.logplex_url)?;
+    let (stream, path) = session.promised(&made.logplex_url)?;
     let wrong =
         |detail: String| client::Error::Answer { method: Method::GET, path: "the log session".to_owned(), detail };
     let request = Request::get(path).header(header::ACCEPT, "text/event-stream").body(http_body_util::Full::default());
@@ -47,11 +44,23 @@ pub(super) async fn run(session: &Session, app: &str, wanted: &Wanted, printer: 
         let frame = frame.map_err(|error| wrong(error.to_string()))?;
         if let Some(bytes) = frame.data_ref() {
             for line in events.take(bytes) {
+                let line = if printer.is_json() { parts(&line).to_string() } else { line };
                 printer.line(&line)?;
             }
         }
     }
     Ok(())
+}
+
+/// A line's time, source, process and text: one object a line, so that a stream of them can be read as it comes.
+fn parts(line: &str) -> Value {
+    let split = || {
+        let (at, rest) = line.split_once(' ')?;
+        let (origin, message) = rest.split_once("]: ").or_else(|| Some((rest.strip_suffix("]:")?, "")))?;
+        let (source, process) = origin.split_once('[')?;
+        Some(json!({ "at": at, "source": source, "process": process, "message": message }))
+    };
+    split().unwrap_or_else(|| json!({ "message": line }))
 }
 
 /// The `data:` lines of an event stream that arrives in pieces.
@@ -72,6 +81,15 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_has_parts() {
+        let line = "2026-01-01T00:00:00.000000+00:00 app[web.1]: said: [x]: y";
+        let expected = json!({"at": "2026-01-01T00:00:00.000000+00:00", "source": "app", "process": "web.1", "message": "said: [x]: y"});
+        assert_eq!(parts(line), expected);
+        assert_eq!(parts("2026 app[web.1]:")["message"], "");
+        assert_eq!(parts("something else"), json!({"message": "something else"}));
+    }
 
     #[test]
     fn lines_come_out_of_pieces() {

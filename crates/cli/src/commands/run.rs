@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
 
-use crate::{Error, Printer, commands::Session, environment::quoted};
+use super::{Session, authority, read};
+use crate::{Error, Printer, environment::quoted};
 
 /// What stands before the exit status.
 const MARK: &[u8] = "\u{FFFF} heroku-command-exit-status: ".as_bytes();
@@ -66,9 +67,17 @@ pub(super) async fn run(session: &Session, app: &str, wanted: &Wanted, printer: 
         Some(dyno) => format!("/apps/{app}/dynos/{dyno}"),
         None => format!("/apps/{app}/dynos"),
     };
-    let dyno: Dyno = session.api.call(Method::POST, &path, Some(&body)).await?;
+    if printer.is_json() && !wanted.detached {
+        let why = "--json: what this prints is the command's own; run:detached prints the dyno";
+        return Err(Error::Usage(why.to_owned()));
+    }
+    let answer: Value = session.api.call(Method::POST, &path, Some(&body)).await?;
+    let dyno: Dyno = read(answer.clone())?;
     let Some(url) = dyno.attach_url else {
-        printer.line(&dyno.name)?;
+        match printer.is_json() {
+            true => printer.json(&answer)?,
+            false => printer.line(&dyno.name)?,
+        }
         return Ok(0);
     };
     attach(session, &url, terminal).await
@@ -95,9 +104,7 @@ async fn attach(session: &Session, url: &str, terminal: bool) -> Result<u8, Erro
     let wrong = || client::Error::Address(url.to_owned());
     let (host, secret) = url.strip_prefix("rendezvous://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
     let lost = |source| Error::Io { operation: format!("talk to the dyno at {host}"), source };
-    let ca = std::fs::read(session.place.ca())
-        .map_err(|source| Error::Io { operation: format!("read {}", session.place.ca().display()), source })?;
-    let stream = client::Client::new(&format!("https://{host}"))?.trusting(&ca)?.open().await?;
+    let stream = client::Client::new(&format!("https://{host}"))?.trusting(&authority(&session.place)?)?.open().await?;
     let (mut from, mut to) = split(stream);
     to.write_all(format!("{secret}?eof=close\r\n").as_bytes()).await.map_err(lost)?;
     to.flush().await.map_err(lost)?;

@@ -11,7 +11,8 @@ use dozen_api::{
     platform::cron_job::{CronJob, CronRun},
 };
 
-use crate::{Error, Printer, arguments::App, commands::Session};
+use super::{Session, show};
+use crate::{Error, Printer, arguments::App};
 
 /// `dozen schedule:*`.
 #[derive(Debug, Subcommand)]
@@ -132,23 +133,26 @@ pub(super) async fn run(session: &Session, command: Schedule, printer: &mut Prin
             }
             let body = settings.body(Some(command));
             let path = format!("/apps/{}/cron-jobs", app.resolve()?);
-            let job: CronJob = session.api.call(Method::POST, &path, Some(&body)).await?;
-            tell(&job, printer)
+            tell(session.api.call(Method::POST, &path, Some(&body)).await?, printer)
         }
         Schedule::Update { app, job, command, settings } => {
             let one = One { app, job };
-            let job: CronJob = session.api.call(Method::PATCH, &one.path("")?, Some(&settings.body(command))).await?;
-            tell(&job, printer)
+            let body = settings.body(command);
+            tell(session.api.call(Method::PATCH, &one.path("")?, Some(&body)).await?, printer)
         }
         Schedule::Remove(one) => {
-            let job: CronJob = session.api.call(Method::DELETE, &one.path("")?, None::<&()>).await?;
-            printer.note(&format!("Removed {}", job.name));
-            Ok(())
+            let removed = session.api.call(Method::DELETE, &one.path("")?, None::<&()>).await?;
+            show(removed, printer, |job: CronJob, printer| {
+                printer.note(&format!("Removed {}", job.name));
+                Ok(())
+            })
         }
         Schedule::Run(one) => {
-            let run: CronRun = session.api.call(Method::POST, &one.path("/runs")?, None::<&()>).await?;
-            printer.note(&format!("Running {} as", one.job));
-            printer.line(&run.dyno.name)
+            let run = session.api.call(Method::POST, &one.path("/runs")?, None::<&()>).await?;
+            show(run, printer, |run: CronRun, printer| {
+                printer.note(&format!("Running {} as", one.job));
+                printer.line(&run.dyno.name)
+            })
         }
         Schedule::Pause(one) => pause(session, &one, true, printer).await,
         Schedule::Resume(one) => pause(session, &one, false, printer).await,
@@ -167,39 +171,44 @@ fn due(job: &CronJob) -> String {
     job.next_at.clone().unwrap_or_else(|| if job.paused { "paused".to_owned() } else { "never".to_owned() })
 }
 
-fn tell(job: &CronJob, printer: &mut Printer<'_>) -> Result<(), Error> {
-    printer.note(&format!("{} ({}, {}), next: {}", job.name, job.schedule, job.timezone, due(job)));
-    printer.line(&job.name)
+fn tell(job: Value, printer: &mut Printer<'_>) -> Result<(), Error> {
+    show(job, printer, |job: CronJob, printer| {
+        printer.note(&format!("{} ({}, {}), next: {}", job.name, job.schedule, job.timezone, due(&job)));
+        printer.line(&job.name)
+    })
 }
 
 async fn list(session: &Session, app: &str, printer: &mut Printer<'_>) -> Result<(), Error> {
-    let jobs: Vec<CronJob> = session.api.get(&format!("/apps/{app}/cron-jobs")).await?;
-    if jobs.is_empty() {
-        printer.note(&format!("{app} has no timed jobs. Make one with dozen schedule:add."));
-    }
-    let row = |job: &CronJob| {
-        vec![job.name.clone(), job.schedule.clone(), job.timezone.clone(), due(job), job.command.clone()]
-    };
-    printer.table(&jobs.iter().map(row).collect::<Vec<_>>())
+    let jobs = session.api.get(&format!("/apps/{app}/cron-jobs")).await?;
+    show(jobs, printer, |jobs: Vec<CronJob>, printer| {
+        if jobs.is_empty() {
+            printer.note(&format!("{app} has no timed jobs. Make one with dozen schedule:add."));
+        }
+        let row = |job: &CronJob| {
+            vec![job.name.clone(), job.schedule.clone(), job.timezone.clone(), due(job), job.command.clone()]
+        };
+        printer.table(&jobs.iter().map(row).collect::<Vec<_>>())
+    })
 }
 
 async fn pause(session: &Session, one: &One, paused: bool, printer: &mut Printer<'_>) -> Result<(), Error> {
     let body = serde_json::json!({ "paused": paused });
-    let job: CronJob = session.api.call(Method::PATCH, &one.path("")?, Some(&body)).await?;
-    tell(&job, printer)
+    tell(session.api.call(Method::PATCH, &one.path("")?, Some(&body)).await?, printer)
 }
 
 async fn history(session: &Session, one: &One, printer: &mut Printer<'_>) -> Result<(), Error> {
-    let runs: Vec<CronRun> = session.api.get(&one.path("/runs")?).await?;
-    if runs.is_empty() {
-        printer.note(&format!("{} has not run yet.", one.job));
-    }
-    let row = |run: CronRun| {
-        let exit = run.exit_status.map_or_else(String::new, |status| format!("exit {status}"));
-        let lasted = run.duration_seconds.map_or_else(String::new, |seconds| format!("{seconds} s"));
-        vec![run.dyno.name, run.scheduled_at, run.status, exit, lasted, run.cause, run.note.unwrap_or_default()]
-    };
-    printer.table(&runs.into_iter().map(row).collect::<Vec<_>>())
+    let runs = session.api.get(&one.path("/runs")?).await?;
+    show(runs, printer, |runs: Vec<CronRun>, printer| {
+        if runs.is_empty() {
+            printer.note(&format!("{} has not run yet.", one.job));
+        }
+        let row = |run: CronRun| {
+            let exit = run.exit_status.map_or_else(String::new, |status| format!("exit {status}"));
+            let lasted = run.duration_seconds.map_or_else(String::new, |seconds| format!("{seconds} s"));
+            vec![run.dyno.name, run.scheduled_at, run.status, exit, lasted, run.cause, run.note.unwrap_or_default()]
+        };
+        printer.table(&runs.into_iter().map(row).collect::<Vec<_>>())
+    })
 }
 
 async fn output(session: &Session, one: &One, run: Option<&str>, printer: &mut Printer<'_>) -> Result<(), Error> {
@@ -211,17 +220,14 @@ async fn output(session: &Session, one: &One, run: Option<&str>, printer: &mut P
                 id: String,
             }
             let runs: Vec<Id> = session.api.get(&one.path("/runs")?).await?;
-            let last = runs.first().ok_or_else(|| Error::Usage(format!("{} has not run yet", one.job)))?;
+            let last = runs.first().ok_or_else(|| Error::Missing(format!("{} has not run yet", one.job)))?;
             one.path(&format!("/runs/{}", last.id))?
         }
     };
     let run: CronRun = session.api.get(&path).await?;
     let address = || client::Error::Address(run.output_stream_url.clone());
-    let uri: http::Uri = run.output_stream_url.parse().map_err(|_| address())?;
-    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    // The URL carries its own secret; the token stays here.
-    let stream = client::Client::new(&run.output_stream_url)?;
-    let request = http::Request::get(path).header(header::ACCEPT, "text/plain").body(http_body_util::Full::default());
+    let (stream, path) = session.promised(&run.output_stream_url)?;
+    let request = http::Request::get(&path).header(header::ACCEPT, "text/plain").body(http_body_util::Full::default());
     let mut response = stream.send(request.map_err(|_| address())?).await?;
     if response.status() == http::StatusCode::NOT_FOUND {
         printer.note("This run has printed nothing.");
@@ -229,15 +235,20 @@ async fn output(session: &Session, one: &One, run: Option<&str>, printer: &mut P
     }
     let mut partial = Vec::new();
     while let Some(frame) = response.body_mut().frame().await {
-        let wrong = |detail: String| client::Error::Answer { method: Method::GET, path: path.to_owned(), detail };
+        let wrong = |detail: String| client::Error::Answer { method: Method::GET, path: path.clone(), detail };
         let frame = frame.map_err(|error| wrong(error.to_string()))?;
         partial.extend_from_slice(frame.data_ref().map_or(&[][..], |bytes| bytes));
         while let Some(end) = partial.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = partial.drain(..=end).collect();
-            printer.line(&String::from_utf8_lossy(&line[..end]))?;
+            printed(&line[..end], printer)?;
         }
     }
-    if partial.is_empty() { Ok(()) } else { printer.line(&String::from_utf8_lossy(&partial)) }
+    if partial.is_empty() { Ok(()) } else { printed(&partial, printer) }
+}
+
+fn printed(line: &[u8], printer: &mut Printer<'_>) -> Result<(), Error> {
+    let line = String::from_utf8_lossy(line);
+    if printer.is_json() { printer.json(&line) } else { printer.line(&line) }
 }
 
 #[cfg(test)]

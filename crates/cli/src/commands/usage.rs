@@ -5,32 +5,24 @@ use dozen_domain::usage::Month;
 
 use crate::{Error, Printer, commands::Session};
 
-/// How to write it.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Form {
-    Table,
-    Json,
-    Csv,
-}
-
 pub(super) async fn run(
     session: &Session,
     app: Option<String>,
     month: Option<Month>,
-    form: Form,
+    csv: bool,
     printer: &mut Printer<'_>,
 ) -> Result<(), Error> {
     let resource = app.map_or_else(|| "/usage".to_owned(), |app| format!("/apps/{app}/usage"));
     let query = month.map_or_else(String::new, |month| format!("?month={month}"));
     let usage: Vec<Usage> = session.api.get(&format!("{resource}{query}")).await?;
-    match form {
-        Form::Json => printer.line(&json(&usage)),
-        Form::Csv => {
-            printer.line(HEAD)?;
-            usage.iter().try_for_each(|one| printer.line(&fields(one).join(",")))
-        }
-        Form::Table => table(&usage, printer),
+    if printer.is_json() {
+        return printer.json(&usage);
     }
+    if csv {
+        printer.line(HEAD)?;
+        return usage.iter().try_for_each(|one| printer.line(&fields(one).join(",")));
+    }
+    table(&usage, printer)
 }
 
 const HEAD: &str = "app,month,type,size,dyno_seconds,dynos,estimated";
@@ -46,11 +38,6 @@ fn fields(usage: &Usage) -> Vec<String> {
         usage.dynos.to_string(),
         usage.estimated.to_string(),
     ]
-}
-
-fn json(usage: &[Usage]) -> String {
-    // A list of plain shapes can always be written.
-    serde_json::to_string_pretty(usage).unwrap_or_default()
 }
 
 fn table(usage: &[Usage], printer: &mut Printer<'_>) -> Result<(), Error> {

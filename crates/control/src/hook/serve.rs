@@ -207,7 +207,7 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
             return hook.done(false).await;
         }
     };
-    let url = format!("{}#{commit}", ops::apps::git_url(context, &app.name));
+    let url = format!("{}#{commit}", ops::apps::repository(context, &app.name));
     let mut build = builds::fresh(context, id, &app, &account, url);
     build.source_version = Some(commit);
     build.source_version_description = Some(subject);

@@ -18,6 +18,7 @@ use crate::{
     auth::token::Token,
     listen::Via,
     ops::{self, Error},
+    origin,
     state::Context,
 };
 
@@ -28,7 +29,8 @@ const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-rema
 pub async fn every(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let known = request.headers().get(header::IF_NONE_MATCH).cloned().filter(|_| request.method() == Method::GET);
-    let mut response = next.run(request).await;
+    let host = origin::host(request.extensions().get::<Via>().copied(), request.headers());
+    let mut response = origin::scope(host, next.run(request)).await;
     if let (Some(known), Some(etag)) = (known, response.headers().get(header::ETAG))
         && response.status() == StatusCode::OK
         && matches_etag(&known, etag)

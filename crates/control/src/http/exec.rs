@@ -1,8 +1,15 @@
 //! The exec manager's API (CLIENT-CONTRACT 8): Basic credentials, the app's name as the user, the token as the password.
+//! And the way to a port of a dyno for our own client, which needs no SSH: the connection itself is handed over.
 
-use axum::extract::{FromRequestParts, State};
+use axum::{
+    Extension,
+    body::Body,
+    extract::{FromRequestParts, Path, State},
+    response::Response,
+};
 use data_encoding::BASE64;
-use http::{header, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 
 use super::{
@@ -60,4 +67,25 @@ pub async fn enter(
         "proxy_public_key": entrance.host_key,
         "dyno_ip": entrance.dyno_ip,
     })))
+}
+
+/// `GET /apps/{app}/dynos/{dyno}/ports/{port}` with `Upgrade: tcp`: the bytes of a connection to that port.
+pub async fn forward(
+    State(context): State<Context>,
+    member: Member,
+    Path((_, dyno, port)): Path<(String, String, String)>,
+    upgrade: Option<Extension<OnUpgrade>>,
+) -> Result<Response> {
+    let Some(Extension(upgrade)) = upgrade else {
+        return Err(Error::BadRequest("Ask for this with Connection: Upgrade and Upgrade: tcp.".to_owned()));
+    };
+    let wrong = |_| Error::BadRequest(format!("{port} is no port."));
+    let port = port.parse().map_err(wrong)?;
+    let forward = ops::exec::forward(&context, &member.app, &member.account, &dyno, port).await?;
+    tokio::spawn(forward.carry(upgrade));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+    Ok(response)
 }

@@ -109,6 +109,7 @@ routes! {
         DELETE "/apps/{app}/dynos/{dyno}" => dynos::restart;
         POST   "/apps/{app}/dynos/{dyno}" => dynos::run_inside;
         POST   "/apps/{app}/dynos/{dyno}/actions/stop" => dynos::stop;
+        GET    "/apps/{app}/dynos/{dyno}/ports/{port}" => exec::forward;
         GET    "/apps/{app}/cron-jobs" => cron_jobs::list;
         POST   "/apps/{app}/cron-jobs" => cron_jobs::create;
         GET    "/apps/{app}/cron-jobs/{job}" => cron_jobs::info;

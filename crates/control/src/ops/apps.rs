@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Error, Result, releases};
 use crate::{
+    origin,
     state::Context,
     store::{
         self,
@@ -206,8 +207,13 @@ pub fn web_url(context: &Context, name: &AppName) -> String {
     }
 }
 
-/// Where an app is pushed to.
+/// Where an app is pushed to, for whoever asks.
 pub fn git_url(context: &Context, name: &AppName) -> String {
+    format!("https://{}/{name}.git", origin::git(&context.settings))
+}
+
+/// Where an app is pushed to, for the record.
+pub fn repository(context: &Context, name: &AppName) -> String {
     format!("{}{name}.git", git_host(context))
 }
 

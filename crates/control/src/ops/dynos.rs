@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::{Error, Result, environment, number};
 use crate::{
+    origin,
     sessions::{
         About, Pending,
         secret::{self, Grant},
@@ -224,7 +225,7 @@ async fn process_types(context: &Context, release: ReleaseId) -> Result<Vec<(Pro
 }
 
 fn attach_url(context: &Context, grant: Grant) -> String {
-    let host = context.settings.tls_url.trim_start_matches("https://");
+    let host = origin::tls(&context.settings);
     format!("rendezvous://{host}/{}", secret::issue(&context.keys.ticket, grant))
 }
 

@@ -1,13 +1,16 @@
-//! The exec manager: which dynos can be entered over SSH, and passes to them.
+//! The exec manager: which dynos can be entered over SSH, and passes to them; and connections to their ports without it.
 
 use data_encoding::BASE64;
+use dozen_api::engine::Connection;
 use dozen_domain::dyno::State;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
 use super::{Error, Result};
 use crate::{
-    Context,
-    sessions::{pass, ssh},
+    Context, origin,
+    sessions::{self, About, inside, pass, ssh},
     store::{accounts::Account, apps::App},
 };
 
@@ -67,8 +70,8 @@ pub fn enter(context: &Context, app: &App, account: &Account, dyno: &str, new: &
     let host_key = host_key.map_err(|error| Error::platform("write the host's key".to_owned(), error))?;
     let host = match address.ip() {
         ip if ip.is_unspecified() => {
-            let tls = context.settings.tls_url.trim_start_matches("https://");
-            tls.rsplit_once(':').map_or(tls, |(host, _)| host).to_owned()
+            let tls = origin::tls(&context.settings);
+            tls.rsplit_once(':').map_or(tls.as_str(), |(host, _)| host).trim_matches(['[', ']']).to_owned()
         }
         ip => ip.to_string(),
     };
@@ -83,4 +86,41 @@ pub fn enter(context: &Context, app: &App, account: &Account, dyno: &str, new: &
         host_key,
         dyno_ip: dyno_ip.unwrap_or_else(|| "127.0.0.1".to_owned()),
     })
+}
+
+/// A connection to a port of a dyno.
+pub struct Forward {
+    inside: Box<dyn Connection>,
+    account: sessions::Account,
+}
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forward").finish_non_exhaustive()
+    }
+}
+
+/// Connects to a port of a dyno, on its loopback too.
+///
+/// # Errors
+/// When there is no such dyno, or nothing listens there.
+pub async fn forward(context: &Context, app: &App, account: &Account, dyno: &str, port: u16) -> Result<Forward> {
+    let found = inside::find(context, app.id, dyno).ok_or(Error::NotFound("dyno"))?;
+    let inside = inside::dial(context, &found, inside::ITSELF, port).await;
+    let inside = inside.ok_or_else(|| Error::invalid(format!("Nothing listens on port {port} in {dyno}.")))?;
+    let about = About { app: app.id, dyno: dyno.to_owned(), email: account.email.clone(), what: "forward" };
+    Ok(Forward { inside, account: sessions::Account::open(context, about) })
+}
+
+impl Forward {
+    /// Carries bytes both ways until both sides have ended.
+    pub async fn carry(mut self, upgrade: OnUpgrade) {
+        match upgrade.await {
+            Ok(outside) => {
+                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(outside), &mut self.inside).await;
+            }
+            Err(error) => tracing::debug!(%error, "a forward's client has gone before it began"),
+        }
+        drop(self.account);
+    }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Result, number};
 use crate::{
     auth::ticket,
+    origin,
     state::Context,
     store::{self, accounts::Account, apps::App},
 };
@@ -86,7 +87,7 @@ pub fn create(context: &Context, app: &App, account: &Account, new: New) -> Resu
         open_until: now.saturating_add(seconds.saturating_mul(SECOND)),
     };
     let token = ticket::issue(&context.keys.ticket, PURPOSE, grant.open_until.saturating_add(DAY), &grant);
-    let url = format!("{}/logs/stream?token={token}", context.settings.api_url);
+    let url = format!("{}/logs/stream?token={token}", origin::url(&context.settings));
     Ok(Opened { id: LogSessionId::random(), url, created_at: now })
 }
 

@@ -26,7 +26,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{Error, Result};
-use crate::Context;
+use crate::{Context, origin};
 
 /// Bytes that a reader gets at once.
 const PIECE: usize = 64 << 10;
@@ -76,7 +76,7 @@ pub fn url(context: &Context, kind: Kind, app: AppId, id: Uuid) -> String {
     let now = context.now();
     let ends = (now - now.rem_euclid(life)).saturating_add(life).saturating_add(life);
     let tag = context.keys.ticket.tag(&kind.content(app, id, ends));
-    format!("{}/streams/{}/{app}/{id}/{ends}-{tag}", context.settings.api_url, kind.as_str())
+    format!("{}/streams/{}/{app}/{id}/{ends}-{tag}", origin::url(&context.settings), kind.as_str())
 }
 
 /// The file behind an address.

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     Context,
     auth::ticket::{self, Refused},
+    origin,
     store::{self, accounts::Account, slugs::Slug},
 };
 
@@ -121,7 +122,7 @@ pub fn blob(context: &Context, slug: &Slug) -> (&'static str, String) {
     let life = Micros::try_from(context.limits().slug_url_seconds).unwrap_or(Micros::MAX).saturating_mul(1_000_000);
     let (method, purpose) = if slug.image.is_some() || slug.deleted_at.is_some() { ("GET", GET) } else { ("PUT", PUT) };
     let ticket = ticket::issue(&context.keys.ticket, purpose, context.now().saturating_add(life), &slug.id);
-    (method, format!("{}/slugs/{}.tgz?ticket={ticket}", context.settings.api_url, slug.id))
+    (method, format!("{}/slugs/{}.tgz?ticket={ticket}", origin::url(&context.settings), slug.id))
 }
 
 async fn granted(context: &Context, purpose: &str, ticket: &str) -> Result<Slug> {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Context,
     auth::ticket::{self, Refused},
+    origin,
     store::{self, accounts::Account, sources::Source},
 };
 
@@ -49,7 +50,7 @@ pub async fn create(context: &Context, account: &Account) -> Result<Addresses> {
     db.commit().await?;
     let url = |purpose| {
         let ticket = ticket::issue(&context.keys.ticket, purpose, expires_at, &source.id);
-        format!("{}/sources/{}.tgz?ticket={ticket}", context.settings.api_url, source.id)
+        format!("{}/sources/{}.tgz?ticket={ticket}", origin::url(&context.settings), source.id)
     };
     Ok(Addresses { get_url: url(GET), put_url: url(PUT) })
 }

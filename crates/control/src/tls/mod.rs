@@ -22,7 +22,7 @@ pub use self::load::{Certificate, client_roots};
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     /// Host names and addresses of the API beyond `localhost`, the loopback addresses and the machine's own name
-    /// (`DOZEN_API` names of the operator).
+    /// (`DOZEN_API_NAMES`).
     pub api: Vec<String>,
     /// Domain below which apps answer; its certificate covers it and everything one label below.
     pub apps_domain: String,

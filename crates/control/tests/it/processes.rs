@@ -170,3 +170,10 @@ async fn sizes_are_listed() {
     api.get("/apps/shop/available-dyno-sizes").await.is(200);
     api.get("/dyno-sizes/gigantic").await.fails(404, "not_found");
 }
+
+#[tokio::test]
+async fn a_port_of_a_dyno_is_had_by_an_upgrade_alone() {
+    let (api, app) = shop().await;
+    apply(&api, &app).await;
+    api.get("/apps/shop/dynos/web.1/ports/80").await.fails(400, "bad_request");
+}

@@ -6,7 +6,11 @@ use http::Method;
 use serde_json::json;
 
 use super::App;
-use crate::{Error, Printer, commands::Session, environment::quoted};
+use crate::{
+    Error, Printer,
+    commands::{Session, read},
+    environment::quoted,
+};
 
 pub(in crate::commands) async fn run(
     session: &Session,
@@ -15,9 +19,14 @@ pub(in crate::commands) async fn run(
     printer: &mut Printer<'_>,
 ) -> Result<(), Error> {
     let body = name.map_or_else(|| json!({}), |name| json!({ "name": name }));
-    let app: App = session.api.call(Method::POST, "/apps", Some(&body)).await?;
-    printer.note(&format!("Creating {}... done", app.name));
-    printer.line(&format!("{} | {}", app.web_url.as_deref().unwrap_or_default(), app.git_url))?;
+    printer.begin("Creating app");
+    let answer: serde_json::Value = session.api.call(Method::POST, "/apps", Some(&body)).await?;
+    let app: App = read(answer.clone())?;
+    printer.done(&format!("done, {}", app.name));
+    match printer.is_json() {
+        true => printer.json(&answer)?,
+        false => printer.line(&format!("{} | {}", app.web_url.as_deref().unwrap_or_default(), app.git_url))?,
+    }
     if let Some(remote) = remote
         && git(&["rev-parse", "--git-dir"])
     {
@@ -34,9 +43,10 @@ fn add_remote(session: &Session, remote: &str, url: &str, printer: &mut Printer<
         return;
     }
     let host = format!("https://{}", session.place.git_host());
+    let (name, value) = session.place.reference();
     let helper = format!(
-        "!DOZEN_DATA_DIR={} {} git-credential",
-        quoted(&session.place.data_dir.display().to_string()),
+        "!{name}={} {} git-credential",
+        quoted(&value),
         quoted(&session.place.executable.display().to_string())
     );
     let done = git(&["remote", "add", remote, url])

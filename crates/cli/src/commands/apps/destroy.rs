@@ -14,7 +14,8 @@ pub(in crate::commands) async fn run(
         return Err(Error::Usage(format!("--confirm {confirm} does not match the app {app}; nothing was destroyed")));
     }
     let path = format!("/apps/{app}");
-    let _: serde_json::Value = session.api.call(Method::DELETE, &path, None::<&()>).await?;
-    printer.note(&format!("Destroying {app}... done"));
-    Ok(())
+    printer.begin(&format!("Destroying {app}"));
+    let answer: serde_json::Value = session.api.call(Method::DELETE, &path, None::<&()>).await?;
+    printer.done("done");
+    if printer.is_json() { printer.json(&answer) } else { Ok(()) }
 }

@@ -4,6 +4,7 @@ pub(super) mod create;
 pub(super) mod destroy;
 pub(super) mod info;
 pub(super) mod list;
+pub(super) mod open;
 
 use serde::Deserialize;
 

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::{Error, Printer, commands::Session};
+use crate::{
+    Error, Printer,
+    commands::{Session, show},
+};
 
 #[derive(Debug, Deserialize)]
 struct Dyno {
@@ -14,11 +17,13 @@ struct Dyno {
 }
 
 pub(in crate::commands) async fn run(session: &Session, app: &str, printer: &mut Printer<'_>) -> Result<(), Error> {
-    let mut dynos: Vec<Dyno> = session.api.get(&format!("/apps/{app}/dynos")).await?;
-    if dynos.is_empty() {
-        printer.note(&format!("No dynos on {app}"));
-    }
-    dynos.sort_by(|a, b| a.name.cmp(&b.name));
-    let row = |dyno: Dyno| vec![dyno.name, dyno.state, dyno.size, dyno.updated_at, dyno.command];
-    printer.table(&dynos.into_iter().map(row).collect::<Vec<_>>())
+    let dynos = session.api.get(&format!("/apps/{app}/dynos")).await?;
+    show(dynos, printer, |mut dynos: Vec<Dyno>, printer| {
+        if dynos.is_empty() {
+            printer.note(&format!("No dynos on {app}"));
+        }
+        dynos.sort_by(|a, b| a.name.cmp(&b.name));
+        let row = |dyno: Dyno| vec![dyno.name, dyno.state, dyno.size, dyno.updated_at, dyno.command];
+        printer.table(&dynos.into_iter().map(row).collect::<Vec<_>>())
+    })
 }

@@ -4,7 +4,10 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Error, Printer, commands::Session};
+use crate::{
+    Error, Printer,
+    commands::{Session, read},
+};
 
 #[derive(Debug, Deserialize)]
 struct Formation {
@@ -21,10 +24,12 @@ pub(in crate::commands) async fn run(
 ) -> Result<(), Error> {
     let updates = changes.iter().map(|text| change(text)).collect::<Result<Vec<_>, _>>()?;
     let body = json!({ "updates": updates });
-    let now: Vec<Formation> = session.api.call(Method::PATCH, &format!("/apps/{app}/formation"), Some(&body)).await?;
+    printer.begin("Scaling dynos");
+    let answer: Value = session.api.call(Method::PATCH, &format!("/apps/{app}/formation"), Some(&body)).await?;
+    let now: Vec<Formation> = read(answer.clone())?;
     let now: Vec<_> = now.iter().map(|f| format!("{} at {}:{}", f.r#type, f.quantity, f.size)).collect();
-    printer.note(&format!("Scaling dynos... done, now running {}", now.join(", ")));
-    Ok(())
+    printer.done(&format!("done, now running {}", now.join(", ")));
+    if printer.is_json() { printer.json(&answer) } else { Ok(()) }
 }
 
 /// `web=2`, `worker+1:standard-2x`. Relative quantities keep their sign: the server knows what is.
