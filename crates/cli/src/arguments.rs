@@ -176,7 +176,7 @@ pub enum Client {
         #[command(flatten)]
         app: App,
         /// `TYPE=quantity[:size]`; `TYPE+1` and `TYPE-1` are relative
-        #[arg(required = true, allow_hyphen_values = true)]
+        #[arg(required = true)]
         changes: Vec<String>,
     },
     /// Restart an app's dynos, all of them unless some are named
@@ -338,6 +338,14 @@ mod tests {
         let Command::Client(Client::Run { one_off, .. }) = run.command else { panic!("not parsed") };
         assert_eq!((run.json, one_off.command), (false, vec!["report".to_owned(), "--json".to_owned()]));
         assert!(Arguments::try_parse_from(["dozen", "usage", "--csv", "--json"]).is_err());
+    }
+
+    #[test]
+    fn the_app_may_come_after_what_is_scaled() {
+        let scale =
+            Arguments::try_parse_from(["dozen", "ps:scale", "web=2", "worker-1", "-a", "shop"]).expect("parsed");
+        let Command::Client(Client::PsScale { app, changes }) = scale.command else { panic!("not parsed") };
+        assert_eq!((app.name.as_deref(), changes), (Some("shop"), vec!["web=2".to_owned(), "worker-1".to_owned()]));
     }
 
     #[test]
