@@ -139,37 +139,40 @@ async fn serve(
                 return;
             }
             if first.bytes().starts_with(PREFACE) {
-                http2::run(router, Rewound { stream, first }, &client).await;
+                Box::pin(http2::run(router, Rewound { stream, first }, &client)).await;
             } else {
                 http1::run(router, stream, first, &client).await;
             }
         }
-        Some(acceptor) => {
-            // Which certificate is shown is in the table. Past the wait, the request is told what is wrong.
-            if !router.table.is_ready() {
-                let wait = timeout(millis(router.limits.router_table_wait_ms), router.table.ready());
-                if until_stop(router, async { Some(wait.await) }).await.is_none() {
-                    return;
-                }
-            }
-            let time = millis(router.limits.router_tls_handshake_ms);
-            match until_stop(router, async { timeout(time, acceptor.accept(stream)).await.ok() }).await {
-                Some(Ok(stream)) => {
-                    let session = stream.get_ref().1;
-                    let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
-                    client.server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
-                    let client = Arc::new(client);
-                    match protocol.as_deref() {
-                        // A certificate authority has seen what it came for.
-                        Some(tls::ACME) => {}
-                        Some(b"h2") => http2::run(router, stream, &client).await,
-                        _ => http1::run(router, stream, Buffer::default(), &client).await,
-                    }
-                }
-                Some(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
-                None => {}
+        // Large, which those that wait in plain HTTP need not hold.
+        Some(acceptor) => Box::pin(secure(router, stream, peer, acceptor, client)).await,
+    }
+}
+
+async fn secure(router: &Arc<Router>, stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, mut client: Client) {
+    // Which certificate is shown is in the table. Past the wait, the request is told what is wrong.
+    if !router.table.is_ready() {
+        let wait = timeout(millis(router.limits.router_table_wait_ms), router.table.ready());
+        if until_stop(router, async { Some(wait.await) }).await.is_none() {
+            return;
+        }
+    }
+    let time = millis(router.limits.router_tls_handshake_ms);
+    match until_stop(router, async { timeout(time, acceptor.accept(stream)).await.ok() }).await {
+        Some(Ok(stream)) => {
+            let session = stream.get_ref().1;
+            let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
+            client.server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
+            let client = Arc::new(client);
+            match protocol.as_deref() {
+                // A certificate authority has seen what it came for.
+                Some(tls::ACME) => {}
+                Some(b"h2") => Box::pin(http2::run(router, stream, &client)).await,
+                _ => http1::run(router, stream, Buffer::default(), &client).await,
             }
         }
+        Some(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+        None => {}
     }
 }
 
