@@ -5,6 +5,7 @@ use std::{
     net::TcpStream,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use dozen_testkit::{App, LONG, wait_until};
@@ -136,4 +137,34 @@ fn an_upgrade_of_the_roles_loses_no_request() {
     assert_ne!(platform.role("router"), router);
     assert_eq!(platform.shims(), shims);
     wait_until("the API to answer", LONG, || platform.api("GET", "/apps/upgraded", None).0 == 200);
+}
+
+#[test]
+fn a_web_socket_gets_its_grace_when_the_router_is_replaced() {
+    const GRACE: Duration = Duration::from_secs(2);
+    let platform = platform().limit("router_drain_ms", GRACE.as_millis() as u64).start();
+    let app = App::plain(&platform, "upgraded");
+    let _pushed = app.push();
+    let router = platform.role("router");
+    let mut socket = TcpStream::connect(platform.address("DOZEN_ROUTER_LISTEN")).expect("the router accepts");
+    socket.set_read_timeout(Some(LONG)).expect("a socket");
+    let ask = "GET /socket HTTP/1.1\r\nHost: upgraded.localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+    socket.write_all(ask.as_bytes()).expect("the router reads");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).expect("an answer");
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    let began = Instant::now();
+    platform.renew_roles();
+    let (mut echoes, mut echo) = (0, [0; 4]);
+    while socket.write_all(b"ping").and_then(|()| socket.read_exact(&mut echo)).is_ok() {
+        echoes += 1;
+    }
+    assert!(began.elapsed() >= GRACE && echoes > 0, "{echoes} echoes, cut after {:?}", began.elapsed());
+    wait_until("the former router's end", LONG, || !platform.is_alive(router));
+    app.wait_for_log("at=error code=H24 desc=\"Forced close\" method=GET path=\"/socket\"");
+    assert_eq!(status(&platform.address("DOZEN_ROUTER_LISTEN"), "/"), 200);
 }

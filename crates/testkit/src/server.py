@@ -30,6 +30,14 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path.startswith("/sleep/"):
             time.sleep(float(self.path.rsplit("/", 1)[1]))
             self.answer(200, "slept")
+        elif self.path == "/socket":
+            self.send_response(101)
+            self.send_header("Upgrade", "echo")
+            self.send_header("Connection", "upgrade")
+            self.end_headers()
+            while piece := self.rfile.read1(4096):
+                self.wfile.write(piece)
+            self.close_connection = True
         elif self.path.startswith("/file/"):
             try:
                 self.answer(200, open("/" + self.path[len("/file/"):]).read())

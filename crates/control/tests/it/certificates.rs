@@ -1,6 +1,6 @@
 //! Certificates of apps' domains.
 
-use dozen_api::routes::{App as Entry, Certificate};
+use dozen_api::routes::{App as Entry, Certificate, Dialogue};
 use dozen_control::{
     acme::{self, Issued},
     ops,
@@ -152,7 +152,7 @@ async fn anothers_certificates_are_not_there() {
 }
 
 #[tokio::test]
-async fn switches_of_the_edge_reach_the_router() {
+async fn switches_of_the_edge_and_of_the_way_to_dynos_reach_the_router() {
     let api = Api::new().await;
     let app = api.app("shop").await;
     for feature in ["http-session-affinity", "http-redirect-to-https"] {
@@ -160,6 +160,12 @@ async fn switches_of_the_edge_reach_the_router() {
     }
     let edge = told(&api, app.id).await.edge;
     assert!(edge.session_affinity && edge.https_redirect);
+    assert_eq!(told(&api, app.id).await.dialogue, Dialogue::default());
+    for feature in ["http-disable-keepalive-to-dyno", "http2-to-dyno", "http-end-to-end-continue"] {
+        api.patch(&format!("/apps/shop/features/{feature}"), json!({"enabled": true})).await.is(200);
+    }
+    let switched = Dialogue { keep_alive: false, http2: true, end_to_end_continue: true };
+    assert_eq!(told(&api, app.id).await.dialogue, switched);
 }
 
 fn issued(names: &[&str], until: i32) -> Issued {
