@@ -2,7 +2,8 @@
 //!
 //! A slug that a client makes is a row first, then an archive that is put to an address with its own secret and ticket's
 //! end, and becomes an image here; only then can it be released. The archive is kept as it came, so that whoever gets it
-//! gets the bytes of its checksum. The archive of a built slug is made when it is asked for.
+//! gets the bytes of its checksum. The archive of a built slug is made when it is asked for, the same each time; the first
+//! who asks for the slug has it made for its checksum.
 
 use std::{
     collections::HashSet,
@@ -29,6 +30,7 @@ use crate::{
     Context,
     auth::ticket::{self, Refused},
     origin,
+    reconcile::driver::chain,
     store::{self, accounts::Account, slugs::Slug},
 };
 
@@ -37,14 +39,41 @@ const LISTED: i64 = 50;
 const GET: &str = "slug-get";
 const PUT: &str = "slug-put";
 
-/// An app's slug.
+/// An app's slug, with the checksum of its archive.
 ///
 /// # Errors
 /// When there is none or the database fails.
 pub async fn find(context: &Context, app: AppId, id: &str) -> Result<Slug> {
     let id: SlugId = id.parse().map_err(|_| Error::NotFound("slug"))?;
     let found = store::slugs::by_id(&mut *context.store.read().await?, id).await?;
-    found.filter(|slug| slug.app == app).ok_or(Error::NotFound("slug"))
+    let mut slug = found.filter(|slug| slug.app == app).ok_or(Error::NotFound("slug"))?;
+    if let (None, None, Some(image)) = (&slug.checksum, slug.deleted_at, &slug.image) {
+        match exported(context, &slug, image).await {
+            Ok((_, checksum)) => slug.checksum = Some(checksum),
+            // What is known of it is still worth an answer; only that stays open.
+            Err(error) => tracing::warn!(slug = %slug.id, error = %chain(&error), "cannot tell a slug's checksum"),
+        }
+    }
+    Ok(slug)
+}
+
+/// Makes the archive of a built slug, opens it, and has its checksum on record. It is gone once it is closed.
+async fn exported(context: &Context, slug: &Slug, image: &Digest) -> Result<(fs::File, String)> {
+    let slot = context.building.slot().await;
+    let part = scratch(context, slug.id);
+    let exported = context.builds.export(slug.app, image, &part.0).await;
+    exported.map_err(|error| Error::platform("make the archive of a slug", error))?;
+    let checksum = fetch::shown_checksum(fetch::checksum(&part.0).await?);
+    let file = fs::File::open(&part.0).await;
+    let file = file.map_err(|error| Error::platform("read the archive of a slug", error))?;
+    drop((slot, part));
+    // Another version of the platform may have packed it in another way.
+    if slug.checksum.as_ref() != Some(&checksum) {
+        let mut db = context.store.write().await?;
+        store::slugs::set_checksum(&mut db, slug.id, &checksum).await?;
+        db.commit().await?;
+    }
+    Ok((file, checksum))
 }
 
 /// What `POST /apps/{app}/slugs` says of a slug that is to come.
@@ -232,14 +261,7 @@ pub async fn get(context: &Context, ticket: &str) -> Result<(fs::File, u64)> {
     let failed = |error| Error::platform("read the archive of a slug", error);
     let file = match fs::File::open(path(context, slug.app, slug.id)).await {
         Ok(file) => file,
-        Err(_) => {
-            let _slot = context.building.slot().await;
-            // Gone from the directory as soon as it is open.
-            let part = scratch(context, slug.id);
-            let exported = context.builds.export(slug.app, image, &part.0).await;
-            exported.map_err(|error| Error::platform("make the archive of a slug", error))?;
-            fs::File::open(&part.0).await.map_err(failed)?
-        }
+        Err(_) => exported(context, &slug, image).await?.0,
     };
     let size = file.metadata().await.map_err(failed)?.len();
     Ok((file, size))

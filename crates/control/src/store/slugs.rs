@@ -22,7 +22,7 @@ pub struct Slug {
     pub app: AppId,
     /// The OCI manifest; `None` for one that was only announced through the API.
     pub image: Option<Digest>,
-    /// `SHA256:…` of the archive, for a slug that came as one.
+    /// `SHA256:…` of the archive; of a built slug's once somebody asked for it.
     pub checksum: Option<String>,
     /// Commit of the source.
     pub commit: Option<String>,
@@ -126,6 +126,16 @@ pub async fn set_blob(db: &mut SqliteConnection, slug: &Slug) -> Result<bool> {
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Records the checksum of an archive that was made of an image.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_checksum(db: &mut SqliteConnection, id: SlugId, checksum: &str) -> Result<()> {
+    let query = sqlx::query("UPDATE slugs SET checksum = ?2 WHERE id = ?1 AND deleted_at IS NULL");
+    query.bind(id.to_string()).bind(checksum).execute(db).await?;
+    Ok(())
 }
 
 /// The slug with this id.

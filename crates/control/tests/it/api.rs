@@ -195,7 +195,7 @@ impl Api {
             id: SlugId::random(),
             app,
             image: Some(Digest(format!("sha256:{:064x}", fastrand::u64(..)))),
-            checksum: Some("SHA256:00".to_owned()),
+            checksum: None,
             commit: Some(commit.to_owned()),
             commit_description: None,
             buildpack_description: Some("Python".to_owned()),

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use axum::body::Body;
-use dozen_control::ops;
+use dozen_control::{ops, store};
 use dozen_domain::limits::Limits;
 use http::{Method, Request};
 use ring::digest;
@@ -112,7 +112,7 @@ async fn what_is_not_the_slug_is_refused_and_may_be_put_again() {
 #[tokio::test]
 async fn addresses_end_and_belong_to_those_who_see_the_app() {
     let api = Api::new().await;
-    let app = api.app("shop").await;
+    api.app("shop").await;
     let other = api.account("other@example.com").await;
     let new = json!({"process_types": {"web": "./serve"}});
     api.call(&other, Method::POST, "/apps/shop/slugs", Some(new.clone())).await.fails(403, "forbidden");
@@ -124,11 +124,21 @@ async fn addresses_end_and_belong_to_those_who_see_the_app() {
     put(&api, &path(&slug), &archive("x")).await.fails(410, "gone");
     let again = api.get(&info).await.is(200).json;
     put(&api, &path(&again), &archive("x")).await.is(200);
-    // A built slug's archive is made when somebody wants it.
-    let built = api.slug(app.id, "abc", &[("web", "serve")]).await;
-    let built = api.get(&format!("/apps/shop/slugs/{built}")).await.is(200).json;
-    let text = String::from_utf8(have(&api, &path(&built)).await).expect("text");
-    assert!(text.starts_with("what sha256:"), "{text}");
+}
+
+#[tokio::test]
+async fn a_built_slug_has_the_checksum_of_the_archive_that_is_made_of_it() {
+    let api = Api::new().await;
+    let app = api.app("shop").await;
+    let id = api.slug(app.id, "abc", &[("web", "serve")]).await;
+    let info = format!("/apps/shop/slugs/{id}");
+    let built = api.get(&info).await.is(200).json;
+    let bytes = have(&api, &path(&built)).await;
+    assert!(bytes.starts_with(b"what sha256:"), "{bytes:?}");
+    assert_eq!(built["checksum"], checksum(&bytes));
+    let kept = store::slugs::by_id(&mut api.context.store.read().await.expect("a database"), id).await;
+    assert_eq!(kept.expect("a row").and_then(|slug| slug.checksum), Some(checksum(&bytes)));
+    assert!(std::fs::read_dir(api.directory.path().join("tmp")).into_iter().flatten().count() == 0);
 }
 
 #[tokio::test]

@@ -241,7 +241,7 @@ impl Job {
         Slug {
             id: SlugId::random(),
             app: self.app.id,
-            // Of an archive, which is made only when somebody wants it.
+            // Of an archive, which is made only when somebody wants it ([`slugs::find`]).
             checksum: None,
             image: Some(built.image),
             commit: self.build.source_version.clone(),
