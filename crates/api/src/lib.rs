@@ -11,6 +11,7 @@
 //! * [`platform`]: what the Platform API answers, as types.
 //! * [`client`]: the Platform API from outside; [`introduction`]: who a server says it is.
 //! * [`frame`], [`socket`]: how all of that goes over Unix sockets.
+//! * [`replay`]: a connection that was looked at before it is read.
 //! * [`removal`]: how a directory that an app could write goes, which several roles have to do.
 
 pub mod build;
@@ -25,6 +26,7 @@ pub mod logs;
 pub mod outbound;
 pub mod platform;
 pub mod removal;
+pub mod replay;
 pub mod routes;
 pub mod shim;
 pub mod socket;

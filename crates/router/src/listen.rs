@@ -8,15 +8,14 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
+use dozen_api::replay::Replayed;
 use dozen_domain::limits::millis;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
@@ -139,7 +138,9 @@ async fn serve(
                 return;
             }
             if first.bytes().starts_with(PREFACE) {
-                Box::pin(http2::run(router, Rewound { stream, first }, &client)).await;
+                let begun = Bytes::copy_from_slice(first.bytes());
+                drop(first);
+                Box::pin(http2::run(router, Replayed::new(begun, stream), &client)).await;
             } else {
                 http1::run(router, stream, first, &client).await;
             }
@@ -194,54 +195,5 @@ async fn first_bytes(stream: &mut TcpStream, first: &mut Buffer) -> io::Result<(
         if bytes.len() >= PREFACE.len() || !PREFACE.starts_with(bytes) {
             return Ok(());
         }
-    }
-}
-
-/// A stream of which some bytes have been read already.
-struct Rewound {
-    stream: TcpStream,
-    first: Buffer,
-}
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let count = self.first.bytes().len().min(buffer.remaining());
-        buffer.put_slice(&self.first.bytes()[..count]);
-        self.first.consume(count);
-        self.first.release();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -6,6 +6,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
+use dozen_api::replay::Replayed;
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
@@ -22,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Rendezvous,
-    sniff::{self, Protocol, Replayed},
+    sniff::{self, Protocol},
 };
 
 /// Request heads up to this size: the CLI's `Request-Id` alone grows to 7 KiB.

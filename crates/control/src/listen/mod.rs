@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::connections::Server;
 pub use self::connections::Via;
-pub(crate) use self::sniff::Replayed;
 use crate::{
     Context, Error, cron, git, hook,
     http::routes,

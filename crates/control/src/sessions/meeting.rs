@@ -7,6 +7,7 @@
 use std::{io, time::Duration};
 
 use async_trait::async_trait;
+use dozen_api::replay::Replayed;
 use dozen_domain::{dyno::Exit, ids::DynoId, limits::seconds};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     Context,
-    listen::{Rendezvous, Replayed, Stream},
+    listen::{Rendezvous, Stream},
     reconcile::driver::chain,
 };
 
