@@ -109,6 +109,23 @@ impl Error {
         matches!(self, Self::Platform { .. } | Self::Store(_) | Self::Unavailable(_))
     }
 
+    /// Says whether it would not have happened with more room on the platform's disk.
+    fn is_disk_full(&self) -> bool {
+        use std::io::{self, ErrorKind};
+        if let Self::Store(error) = self {
+            return error.is_disk_full();
+        }
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// What the client sees.
     pub fn answer(&self) -> Answer {
         let resource = match self {
@@ -126,11 +143,11 @@ impl Error {
             Self::Invalid(_) => (422, "invalid_params"),
             Self::RateLimited | Self::TooManyFailures(_) => (429, "rate_limit"),
             Self::Unavailable(_) => (503, "maintenance"),
-            Self::Store(error) if error.is_disk_full() => (503, "maintenance"),
+            Self::Platform { .. } | Self::Store(_) if self.is_disk_full() => (503, "maintenance"),
             Self::Platform { .. } | Self::Store(_) => (500, "internal_server_error"),
         };
         let message = match self {
-            Self::Store(error) if error.is_disk_full() => {
+            Self::Platform { .. } | Self::Store(_) if self.is_disk_full() => {
                 "The platform's disk is full. Nothing was changed. Free some space on it and try again.".to_owned()
             }
             Self::Platform { .. } | Self::Store(_) => {
@@ -191,6 +208,17 @@ mod tests {
         let answer = Error::platform("open /var/lib/dozen/x", std::io::Error::other("secret")).answer();
         assert_eq!((answer.status, answer.id), (500, "internal_server_error"));
         assert!(!answer.message.contains("dozen/x") && !answer.message.contains("secret"));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_wherever_it_is_met() {
+        let full = || std::io::Error::from(rustix::io::Errno::NOSPC);
+        let within = dozen_api::build::Error::Platform { operation: "write a layer".to_owned(), source: full().into() };
+        for error in [Error::platform("write a slug", full()), Error::platform("make an image", within)] {
+            let answer = error.answer();
+            assert_eq!((answer.status, answer.id), (503, "maintenance"));
+            assert!(answer.message.contains("disk is full"), "{}", answer.message);
+        }
     }
 
     #[test]

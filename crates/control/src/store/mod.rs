@@ -85,7 +85,7 @@ pub enum Error {
     #[error("DATABASE_URL={0}: only sqlite:// is supported")]
     NotSqlite(String),
     /// Its schema could not be brought up to date.
-    #[error("bring the database's schema up to date")]
+    #[error("bring the database's schema up to date{}", mend(.0))]
     Migrate(#[from] MigrateError),
     /// A query failed.
     #[error("query the database")]
@@ -112,9 +112,26 @@ impl Error {
 
     /// Says whether the disk is full (SQLITE_FULL 13, or the write failed: SQLITE_IOERR 10).
     pub fn is_disk_full(&self) -> bool {
-        let Self::Query(sqlx::Error::Database(error)) = self else { return false };
-        let code = error.code().and_then(|code| code.parse::<i32>().ok());
-        matches!(code.map(|code| code & 0xff), Some(10 | 13))
+        matches!(self, Self::Query(error) if matches!(code(error), Some(10 | 13)))
+    }
+}
+
+/// SQLite's primary result code.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    let sqlx::Error::Database(error) = error else { return None };
+    Some(error.code()?.parse::<i32>().ok()? & 0xff)
+}
+
+/// What to do about a schema that cannot be brought up to date, where that is known.
+fn mend(error: &MigrateError) -> &'static str {
+    match error {
+        MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => {
+            " (another version of the platform has written it: start that one, or put back a copy from before it)"
+        }
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if code(error) == Some(13) => {
+            " (free some space on its disk and start again)"
+        }
+        _ => "",
     }
 }
 
@@ -243,9 +260,8 @@ pub fn is_there(path: &Path) -> bool {
 
 /// What is wrong with the file, if that is it (SQLITE_CORRUPT 11, SQLITE_NOTADB 26).
 fn broken(error: &sqlx::Error) -> Option<String> {
-    let sqlx::Error::Database(error) = error else { return None };
-    let code = error.code().and_then(|code| code.parse::<i32>().ok())?;
-    matches!(code & 0xff, 11 | 26).then(|| error.message().to_owned())
+    let found = code(error)?;
+    matches!(found, 11 | 26).then(|| error.as_database_error().map(|error| error.message().to_owned()))?
 }
 
 #[cfg(test)]
@@ -278,6 +294,18 @@ mod tests {
         }
         fs::write(&path, &sound).expect("a file");
         opened(directory.path()).await.expect("the copy is good");
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_says_which_version_to_start() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), None).await.expect("a store");
+        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                     VALUES (9999, 'from the future', 1, x'00', 0)";
+        sqlx::query(newer).execute(&store.pool).await.expect("a row");
+        store.close().await;
+        let error = opened(directory.path()).await.expect_err("too new");
+        assert!(error.to_string().contains("another version of the platform has written it"), "{error}");
     }
 
     #[tokio::test]
