@@ -21,6 +21,8 @@ use super::process::Running;
 
 /// Bytes read from git at once.
 const PIECE: usize = 64 << 10;
+/// Packed bytes that are unpacked at once: gzip makes at most some thousand times as much of them.
+const PACKED: usize = 4 << 10;
 /// Bytes of a request that are thrown away after git has stopped reading, so that the client comes to read why.
 const DRAIN: usize = 256 << 20;
 
@@ -69,6 +71,23 @@ pub(super) async fn exchange(
     Ok(Body::from_stream(Answer { first: Some(first.freeze()), output, guard: Some(guard), ending: None }))
 }
 
+/// Unpacks a piece into git; an error of the inner kind is git's that has stopped reading.
+async fn unpack(
+    decoder: &mut MultiGzDecoder<Vec<u8>>,
+    piece: &[u8],
+    input: &mut ChildStdin,
+) -> io::Result<io::Result<()>> {
+    for part in piece.chunks(PACKED) {
+        decoder.write_all(part)?;
+        decoder.flush()?;
+        let bytes = std::mem::take(decoder.get_mut());
+        if let Err(error) = input.write_all(&bytes).await {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
+}
+
 /// Copies a request's body to git. A client that breaks off leaves git with a torn pack, which it throws away.
 async fn feed(mut sent: BodyDataStream, encoding: Encoding, mut input: ChildStdin) -> io::Result<()> {
     let mut unpacked = match encoding {
@@ -79,12 +98,7 @@ async fn feed(mut sent: BodyDataStream, encoding: Encoding, mut input: ChildStdi
         let piece = piece.map_err(io::Error::other)?;
         let written = match &mut unpacked {
             None => input.write_all(&piece).await,
-            Some(decoder) => {
-                decoder.write_all(&piece)?;
-                decoder.flush()?;
-                let bytes = std::mem::take(decoder.get_mut());
-                input.write_all(&bytes).await
-            }
+            Some(decoder) => unpack(decoder, &piece, &mut input).await?,
         };
         if written.is_err() {
             // Git has heard enough and says why in its answer.

@@ -85,8 +85,12 @@ pub(super) async fn upkeep(context: &Context, app: AppId) -> ops::Result<()> {
     let mut pack = process::command(data_dir);
     pack.arg("-c").arg(format!("safe.directory={}", repository.display()));
     pack.args(["-c", "gc.autoDetach=false", "--git-dir"]).arg(&repository).args(["gc", "--auto", "--quiet"]);
-    let packed = pack.status().await;
-    packed.map_err(|error| ops::Error::platform("run git gc", error))?;
+    let packed = pack.output().await.map_err(|error| ops::Error::platform("run git gc", error))?;
+    if !packed.status.success() {
+        // It goes on growing, which is no reason not to know its size.
+        let said = String::from_utf8_lossy(&packed.stderr);
+        tracing::warn!(%app, status = %packed.status, said = said.trim(), "git gc failed");
+    }
     let measured = tokio::task::spawn_blocking(move || bytes(&repository)).await;
     let bytes = measured.map_err(|error| ops::Error::platform("measure a repository", error))?;
     let mut db = context.store.write().await?;

@@ -221,10 +221,19 @@ async fn deploy(context: &Context, hook: &mut Hook, app: App, account: Account, 
     let output = context.outputs.follow(&builds::output_path(context, app.id, id));
     let name = app.name.clone();
     let mut job = Job::new(context.clone(), app, account, build, writer);
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            // Nobody would see what is built.
+            let _ = tokio::fs::remove_file(&path).await;
+            job.fail("The platform could not read its own output. Push again.").await;
+            return apologise(hook, &ops::Error::platform("read the output of a build", error)).await;
+        }
+    };
     job.say("Compressing source files... done.\nBuilding source:\n\n");
     let cancel = job.canceller();
     let running = tokio::spawn(job.run(source, turn));
-    if let Err(gone) = hook.copy(output?).await {
+    if let Err(gone) = hook.copy(output).await {
         cancel.cancel();
         return Err(gone);
     }

@@ -28,6 +28,8 @@ use uuid::Uuid;
 use super::{Error, Result};
 use crate::{Context, origin};
 
+/// Bytes of a line that are held back for its end. The log cuts lines itself; this only bounds memory.
+const ECHO_LINE: usize = 64 << 10;
 /// Bytes that a reader gets at once.
 const PIECE: usize = 64 << 10;
 
@@ -144,6 +146,7 @@ pub struct Writer {
 
 /// Hears each line of an output as well, but for empty ones.
 struct Echo {
+    /// What there is of the line that is being written; a longer one than [`ECHO_LINE`] is told in pieces.
     line: Vec<u8>,
     tell: Box<dyn FnMut(String) + Send + Sync>,
 }
@@ -152,7 +155,7 @@ impl Echo {
     fn add(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
+            if piece.ends_with(b"\n") || self.line.len() >= ECHO_LINE {
                 self.end_line();
             }
         }
@@ -413,6 +416,21 @@ mod tests {
         drop(writer);
         assert_eq!(*heard.lock().expect("not poisoned"), ["-----> a b", "       c", "end"]);
         assert_eq!(all(&outputs, &path).await, "-----> a b\r\n\n       c\nend");
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_told_in_pieces() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (outputs, path) = (Outputs::default(), directory.path().join("b.log"));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let tell = heard.clone();
+        let writer = outputs.create(&path, 1 << 20).expect("a writer");
+        let mut writer = writer.echoed(move |line| tell.lock().expect("not poisoned").push(line.len()));
+        for _ in 0..5 {
+            writer.say(&"x".repeat(ECHO_LINE / 2));
+        }
+        drop(writer);
+        assert_eq!(*heard.lock().expect("not poisoned"), [ECHO_LINE, ECHO_LINE, ECHO_LINE / 2]);
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     Context,
+    reconcile::driver::chain,
     store::{
         self, Window,
         accounts::Account,
@@ -282,7 +283,10 @@ pub async fn create(context: &Context, account: &Account, app: &App, new: New) -
             }
             Err(error) => {
                 let _ = tokio::fs::remove_file(&path).await;
-                job.fail(&error.to_string()).await;
+                if error.is_ours() {
+                    tracing::error!(build = %job.build.id, error = %chain(&error), "cannot have the source of a build");
+                }
+                job.fail(&error.answer().message).await;
             }
         }
     });
