@@ -80,7 +80,8 @@ pub(crate) fn stop(config: &Config, with_dynos: bool, printer: &mut Printer<'_>)
         if !stopped.is_empty() && config.data_dir.join("admin.json").exists() {
             with_context(config, async |context| Ok(ops::usage::ended(&context, &stopped).await?))?;
         }
-        printer.note(&format!("Stopped {} dynos.", stopped.len()));
+        let (count, s) = (stopped.len(), if stopped.len() == 1 { "" } else { "s" });
+        printer.note(&format!("Stopped {count} dyno{s}."));
     }
     Ok(())
 }

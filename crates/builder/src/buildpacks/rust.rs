@@ -87,7 +87,11 @@ fn toolchain(context: &Context<'_>) -> Result<PathBuf> {
     command::locate(Path::new("cargo"), &path).and_then(|cargo| Some(cargo.parent()?.to_owned())).ok_or_else(|| {
         Error::rejected(
             "There is no Rust toolchain on this machine.",
-            ["", "Whoever runs the platform can install one, for example with: apt install cargo"],
+            [
+                "",
+                "Whoever runs the platform can install one, for example with \"apt-get install cargo\", or name the folder of",
+                "one in DOZEN_RUST_SYSROOT, and start the platform again.",
+            ],
         )
     })
 }
