@@ -113,12 +113,16 @@ impl Cgroup {
     }
 
     fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.parts().map(|(_, directory)| directory)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (Layout, &Path)> {
         // In the new layout several controllers share one directory.
         self.members
             .iter()
             .enumerate()
             .filter(|(n, member)| !self.members[..*n].iter().any(|earlier| earlier.2 == member.2))
-            .map(|(_, member)| member.2.as_path())
+            .map(|(_, member)| (member.1, member.2.as_path()))
     }
 
     fn memory(&self) -> Option<(Layout, &Path)> {
@@ -126,14 +130,31 @@ impl Cgroup {
         Some((member.1, &member.2))
     }
 
-    /// Moves a process in; its later children are born there.
+    /// Its directory in the new layout, for a process to be born there (`CLONE_INTO_CGROUP`); `None` where no controller
+    /// is in that layout, or the kernel does not let it be opened.
+    pub fn birthplace(&self) -> Option<OwnedFd> {
+        use rustix::fs::{Mode, OFlags};
+        let (_, directory) = self.parts().find(|(layout, _)| *layout == Layout::Unified)?;
+        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+    }
+
+    /// Puts the calling process, which has one thread, into the group; its later children are born there. `born`: it
+    /// was born in the [`Cgroup::birthplace`] already.
+    ///
+    /// Moving any other process, or one with several threads, has the kernel wait until no processor is in the middle
+    /// of a fork or an exit: ten milliseconds on a busy machine. A thread that moves itself, or is born in its place,
+    /// waits for nobody.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn add(&self, pid: i32) -> Result<(), Error> {
-        for directory in self.directories() {
-            fs::write(directory.join("cgroup.procs"), pid.to_string())
-                .map_err(failed("put a process into", directory))?;
+    pub fn join(&self, born: bool) -> Result<(), Error> {
+        for (layout, directory) in self.parts() {
+            let file = match layout {
+                Layout::PerController => "tasks",
+                Layout::Unified if born => continue,
+                Layout::Unified => "cgroup.procs",
+            };
+            fs::write(directory.join(file), "0").map_err(failed("put a process into", directory))?;
         }
         Ok(())
     }
@@ -297,8 +318,15 @@ mod tests {
         let quota = Quota { memory_bytes: 64 << 20, pids: 8, cpu_shares: 512 };
         let (group, missing) = Cgroup::create(&format!("{name}/one"), &quota);
         assert!(!missing.contains(&Controller::Pids), "run as root on a machine with control groups");
-        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("sleep starts");
-        group.add(i32::try_from(child.id()).expect("a pid")).expect("the child joins");
+        let inside = Cgroup::open(&format!("{name}/one"));
+        let mut sleep = std::process::Command::new("sleep");
+        // SAFETY: the child has one thread, and its parent none that could hold the allocator's lock for long.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(sleep.arg("600"), move || {
+                inside.join(false).map_err(io::Error::other)
+            })
+        };
+        let mut child = sleep.spawn().expect("the child joins");
         assert_eq!(group.pids(), [i32::try_from(child.id()).expect("a pid")]);
         assert!(group.memory_usage().is_some());
         assert_eq!(group.out_of_memory_kills(), 0);

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  shim                                   init (pid 1 inside)
-//!   | ordinary user: writes the id maps      |
-//!   | control group, link to the bridge      | root: mounts meanwhile
+//!   | ordinary user: writes the id maps      | joins its control group
+//!   | makes the disk                         | root: mounts meanwhile
+//!   |-------------- the disk --------------->| mounts what lies on it
+//!   | link to the bridge                     |
 //!   |-------------- Proceed ---------------->| ordinary user: mounts now; network inside
 //!   |<------------- MapWanted ---------------| root only: has made its user namespace
 //!   |-------------- Proceed ---------------->|
-//!   |<-------- Disk, Diagnostics, Terminal --| descriptors that only exist inside
-//!   |<------------- Ready -------------------| tied to the shim's life from here on
-//!   |-------------- Proceed ---------------->| installs the filter
+//!   |<-------- Diagnostics, Terminal --------| descriptors that only exist inside
+//!   |<------------- Ready -------------------| tied to the shim's life; installs the filter
 //!   |<------------- Listens -----------------| what tells of listening; forks the command, closes its end
 //!   |<------------- Failed or end of file ---| end of file: the command was started
 //! ```
@@ -36,8 +37,6 @@ pub(super) struct Proceed;
 pub(super) enum Message {
     /// The user namespace is there and wants its id maps.
     MapWanted,
-    /// The top of the dyno's disk.
-    Disk(OwnedFd),
     /// A socket that lists the dyno's sockets.
     Diagnostics(OwnedFd),
     /// The terminal's master end.
@@ -77,17 +76,44 @@ impl End {
         }
     }
 
+    /// Says, without waiting, whether the shim is there: a process that ends closes its end before its children hear of
+    /// its death.
+    pub(super) fn is_held(&self) -> io::Result<()> {
+        let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut [0; 1][..], look)) {
+            Ok((_, 0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the init the dyno's disk, a mount that is nowhere yet.
+    pub(super) fn hand_over(&self, disk: OwnedFd) -> io::Result<()> {
+        self.send(b'V', Some(&disk), "")
+    }
+
+    /// Waits for the disk from the shim; an error when the shim is gone.
+    pub(super) fn taken_over(&self) -> io::Result<OwnedFd> {
+        match self.packet()? {
+            Some((b'V', Some(disk), _)) => Ok(disk),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     /// Tells the shim something.
     pub(super) fn tell(&self, message: &Message) -> io::Result<()> {
         let (tag, descriptor, text) = match message {
             Message::MapWanted => (b'M', None, ""),
-            Message::Disk(descriptor) => (b'V', Some(descriptor), ""),
             Message::Diagnostics(descriptor) => (b'D', Some(descriptor), ""),
             Message::Terminal(descriptor) => (b'T', Some(descriptor), ""),
             Message::Listens(descriptor) => (b'L', Some(descriptor), ""),
             Message::Ready => (b'R', None, ""),
             Message::Failed(text) => (b'F', None, text.as_str()),
         };
+        self.send(tag, descriptor, text)
+    }
+
+    fn send(&self, tag: u8, descriptor: Option<&OwnedFd>, text: &str) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let descriptors = descriptor.map(|descriptor| [descriptor.as_fd()]);
@@ -102,6 +128,19 @@ impl End {
 
     /// Waits for the init's word; `None` when every holder of its end is gone or has run the command.
     pub(super) fn receive(&self) -> io::Result<Option<Message>> {
+        let Some((tag, descriptor, text)) = self.packet()? else { return Ok(None) };
+        Ok(Some(match (tag, descriptor) {
+            (b'M', _) => Message::MapWanted,
+            (b'D', Some(descriptor)) => Message::Diagnostics(descriptor),
+            (b'T', Some(descriptor)) => Message::Terminal(descriptor),
+            (b'L', Some(descriptor)) => Message::Listens(descriptor),
+            (b'R', _) => Message::Ready,
+            _ => Message::Failed(text),
+        }))
+    }
+
+    /// The next packet, `None` at the end: its tag, the descriptor beside it, its text.
+    fn packet(&self) -> io::Result<Option<(u8, Option<OwnedFd>, String)>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut packet = [0; MAX];
@@ -114,16 +153,7 @@ impl End {
             _ => None,
         });
         let Some((tag, text)) = packet[..length].split_first() else { return Ok(None) };
-        let message = match (tag, descriptor) {
-            (b'M', _) => Message::MapWanted,
-            (b'V', Some(descriptor)) => Message::Disk(descriptor),
-            (b'D', Some(descriptor)) => Message::Diagnostics(descriptor),
-            (b'T', Some(descriptor)) => Message::Terminal(descriptor),
-            (b'L', Some(descriptor)) => Message::Listens(descriptor),
-            (b'R', _) => Message::Ready,
-            _ => Message::Failed(String::from_utf8_lossy(text).into_owned()),
-        };
-        Ok(Some(message))
+        Ok(Some((*tag, descriptor, String::from_utf8_lossy(text).into_owned())))
     }
 }
 
@@ -137,11 +167,17 @@ mod tests {
         let file = std::fs::File::open("/dev/null").expect("it opens");
         init.tell(&Message::Terminal(file.into())).expect("sent");
         init.tell(&Message::Failed("no such bridge".to_owned())).expect("sent");
+        shim.hand_over(std::fs::File::open("/dev/null").expect("it opens").into()).expect("sent");
         shim.proceed();
+        init.taken_over().expect("the disk");
         assert_eq!(init.wait().expect("a word"), Proceed);
+        init.is_held().expect("the shim is there");
         drop(init);
         assert!(matches!(shim.receive(), Ok(Some(Message::Terminal(_)))));
         assert!(matches!(shim.receive(), Ok(Some(Message::Failed(why))) if why == "no such bridge"));
         assert!(matches!(shim.receive(), Ok(None)));
+        let (shim, init) = pair().expect("a channel");
+        drop(shim);
+        assert!(init.is_held().is_err() && init.taken_over().is_err());
     }
 }

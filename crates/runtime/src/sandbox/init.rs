@@ -25,7 +25,10 @@ use super::{
     enter::Guests,
     identity, netlink, rootfs, seccomp, veth,
 };
-use crate::shim::memory;
+use crate::{
+    cgroup::{self, Cgroup, Controller},
+    shim::memory,
+};
 
 /// The descriptors that the init brings along.
 pub(super) struct Ends {
@@ -47,9 +50,18 @@ fn because<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> String
     move |error| format!("{what}: {error}")
 }
 
+/// Where the init finds itself and is to be.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The dyno's control group, if it has one.
+    pub(super) cgroup: Option<&'a Cgroup>,
+    /// It was born there, as far as that can be.
+    pub(super) born: bool,
+}
+
 /// Runs the init; the calling process has just been cloned into its namespaces.
-pub(super) fn run(spec: &Spec, ends: Ends, bound_processes: bool) -> ! {
-    let code = match catch_unwind(AssertUnwindSafe(|| start(spec, &ends, bound_processes))) {
+pub(super) fn run(spec: &Spec, ends: Ends, place: Place<'_>) -> ! {
+    let code = match catch_unwind(AssertUnwindSafe(|| start(spec, &ends, place))) {
         Ok(Ok(command)) => serve(spec, command, ends),
         Ok(Err(reason)) => {
             let _ = ends.channel.tell(&Message::Failed(reason));
@@ -65,18 +77,27 @@ pub(super) fn run(spec: &Spec, ends: Ends, bound_processes: bool) -> ! {
 }
 
 /// Makes the container and starts the command; returns its pid.
-fn start(spec: &Spec, ends: &Ends, bound_processes: bool) -> Outcome<i32> {
+fn start(spec: &Spec, ends: &Ends, place: Place<'_>) -> Outcome<i32> {
     let sandbox = &spec.sandbox;
     let root = sandbox.host_uid.is_some();
     let wait = || ends.channel.wait().map_err(because("the shim is gone"));
     block_signals();
+    if let Some(cgroup) = place.cgroup {
+        let chain = |error: cgroup::Error| match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        cgroup.join(place.born).map_err(chain)?;
+    }
+    let bound_processes = place.cgroup.is_none_or(|cgroup| !cgroup.has(Controller::Pids));
     // When the whole machine is out of memory, dynos go before the platform and the machine's own services.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     if !root {
         wait()?;
     }
     rustix::system::sethostname(sandbox.hostname.as_bytes()).map_err(because("set the host name"))?;
-    let disk = rootfs::build(spec).map_err(|error| error.to_string())?;
+    let disk = || ends.channel.taken_over();
+    rootfs::build(spec, disk).map_err(|error| error.to_string())?;
     if root {
         wait()?;
     }
@@ -100,9 +121,6 @@ fn start(spec: &Spec, ends: &Ends, bound_processes: bool) -> Outcome<i32> {
     }
     identity::become_dyno().map_err(because("become the dyno's user"))?;
     identity::tie_to_parent().map_err(because("tie the dyno to its shim"))?;
-    if let Some(disk) = disk {
-        ends.channel.tell(&Message::Disk(disk)).map_err(because("tell the shim"))?;
-    }
     if let Some(socket) = diagnostics {
         ends.channel.tell(&Message::Diagnostics(socket.into_descriptor())).map_err(because("tell the shim"))?;
     }
@@ -114,8 +132,9 @@ fn start(spec: &Spec, ends: &Ends, bound_processes: bool) -> Outcome<i32> {
         }
         None => None,
     };
+    // Whatever became of the shim before its life and ours were tied together shows here.
+    ends.channel.is_held().map_err(because("the shim is gone"))?;
     ends.channel.tell(&Message::Ready).map_err(because("tell the shim"))?;
-    wait()?; // The shim was alive after its life and ours were tied together.
     let telling = spec.port.and_then(|_| seccomp::install_telling().ok());
     match telling {
         Some(listener) => ends.channel.tell(&Message::Listens(listener)).map_err(because("tell the shim"))?,

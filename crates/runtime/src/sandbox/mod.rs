@@ -21,7 +21,7 @@ mod veth;
 
 use std::{
     fs, io,
-    os::fd::{FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::PathBuf,
 };
 
@@ -35,7 +35,7 @@ pub use self::{
     rootfs::UPPER,
     veth::interface,
 };
-use crate::cgroup::{self, Cgroup, Controller, Quota};
+use crate::cgroup::{Cgroup, Quota};
 
 /// Why a container could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +57,9 @@ pub enum Error {
     /// The user could not be mapped.
     #[error("map the dyno's user: {0}")]
     Map(#[source] io::Error),
-    /// The control group did not take the dyno.
-    #[error("{0}: {source}", source = std::error::Error::source(.0).map(ToString::to_string).unwrap_or_default())]
-    Cgroup(#[from] cgroup::Error),
+    /// Its disk could not be made.
+    #[error("make the dyno's disk: {0}")]
+    Disk(#[source] disk::Error),
     /// The link to the bridge could not be made.
     #[error("link {interface} to the bridge {bridge}: {source}")]
     Link {
@@ -118,7 +118,6 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
     rootfs::prepare(sandbox).map_err(|source| Error::Scratch { path: sandbox.scratch.clone(), source })?;
     let quota = Quota { memory_bytes: sandbox.memory_bound_bytes, pids: sandbox.pids, cpu_shares: sandbox.cpu_shares };
     let cgroup = sandbox.cgroup.as_deref().map(|relative| Cgroup::create(relative, &quota).0);
-    let bound_processes = cgroup.as_ref().is_none_or(|cgroup| !cgroup.has(Controller::Pids));
 
     let (shim_end, init_end) = channel::pair().map_err(Error::Pipes)?;
     let (output, output_end) = pipe()?;
@@ -138,8 +137,11 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
     if sandbox.host_uid.is_none() {
         flags |= libc::CLONE_NEWUSER;
     }
-    let Some((pid, pidfd)) = clone(flags).map_err(Error::Namespaces)? else {
+    let birthplace = cgroup.as_ref().and_then(Cgroup::birthplace);
+    let (born, cloned) = clone(flags, birthplace.as_ref());
+    let Some((pid, pidfd)) = cloned.map_err(Error::Namespaces)? else {
         drop((shim_end, output, status, input, entrance));
+        let place = init::Place { cgroup: cgroup.as_ref(), born };
         let ends = init::Ends {
             channel: init_end,
             input: input_end,
@@ -147,7 +149,7 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
             status: status_end,
             entrance: entrance_end,
         };
-        init::run(spec, ends, bound_processes)
+        init::run(spec, ends, place)
     };
     drop((init_end, output_end, status_end, input_end, entrance_end));
     let mut container =
@@ -167,8 +169,10 @@ fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Resul
     if sandbox.host_uid.is_none() {
         identity::map(container.pid, None).map_err(Error::Map)?;
     }
-    if let Some(cgroup) = &container.cgroup {
-        cgroup.add(container.pid)?;
+    if let Some(template) = &sandbox.disk {
+        let mounted = disk::mount(template, &sandbox.scratch).map_err(Error::Disk)?;
+        container.disk = Some(disk::top(&mounted).map_err(|error| Error::Pipes(error.into()))?);
+        init.hand_over(mounted).map_err(Error::Pipes)?;
     }
     if let Network::Bridge { bridge, addresses, .. } = &sandbox.network {
         let interface = veth::interface(spec.record.dyno);
@@ -188,12 +192,8 @@ fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Resul
             }
             Some(Message::Diagnostics(socket)) => container.diagnostics = Some(socket),
             Some(Message::Listens(listener)) => container.listens = Some(listener),
-            Some(Message::Disk(top)) => container.disk = Some(top),
             Some(Message::Terminal(master)) => container.output = master,
-            Some(Message::Ready) => {
-                ready = true;
-                init.proceed();
-            }
+            Some(Message::Ready) => ready = true,
             Some(Message::Failed(reason)) => return Err(Error::Inside(reason)),
             None if ready => return Ok(()),
             None => return Err(Error::Inside("the container's init ended before the command was started".into())),
@@ -214,14 +214,31 @@ impl Container {
     }
 }
 
-/// Forks into new namespaces: `None` in the child, else its pid and descriptor.
-fn clone(flags: i32) -> io::Result<Option<(i32, OwnedFd)>> {
+/// What a clone gives: nothing in the child, else its pid and descriptor.
+type Cloned = io::Result<Option<(i32, OwnedFd)>>;
+
+/// Forks into new namespaces, and into a control group where the kernel can (since 5.7); says whether it did.
+fn clone(flags: i32, birthplace: Option<&OwnedFd>) -> (bool, Cloned) {
+    if let Some(birthplace) = birthplace
+        && let made @ Ok(_) = clone_at(flags, Some(birthplace))
+    {
+        return (true, made);
+    }
+    (false, clone_at(flags, None))
+}
+
+fn clone_at(flags: i32, birthplace: Option<&OwnedFd>) -> Cloned {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: i32 = -1;
     // SAFETY: an all-zero clone_args is valid.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = u64::from((flags | libc::CLONE_PIDFD) as u32);
     arguments.pidfd = (&raw mut pidfd) as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(directory) = birthplace {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = directory.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM and a stack this is a fork; the process has one thread, so the child may do anything.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     match pid {

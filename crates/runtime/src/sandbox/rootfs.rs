@@ -2,7 +2,7 @@
 //! the image's layers, a private `/tmp`, and kernel file systems cut down to what programs need.
 //!
 //! The root itself is a tiny tmpfs, read-only once furnished. What the dyno writes lands in `<scratch>/upper` (`/app`)
-//! and `<scratch>/tmp`; with a disk of its own ([`super::disk`]) that is what is mounted at the scratch directory.
+//! and `<scratch>/tmp`; with a disk of its own ([`super::disk`]) in the same directories of that.
 
 use std::{
     fs, io,
@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use super::{
-    disk, etc,
+    etc,
     mount::{self, Error, Root, WRITABLE, context},
 };
 
@@ -29,6 +29,8 @@ pub const UPPER: &str = "upper";
 const WORK: &str = "work";
 const TMP: &str = "tmp";
 const ROOT: &str = "root";
+/// Where a disk is mounted, relative to the scratch directory.
+const DISK: &str = "disk";
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -70,31 +72,32 @@ const DATA: MountAttrFlags = WRITABLE.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 /// # Errors
 /// When the disk is full or the directory not writable.
 pub(super) fn prepare(sandbox: &Sandbox) -> io::Result<()> {
+    fs::create_dir_all(sandbox.scratch.join(ROOT))?;
     match sandbox.disk {
-        Some(_) => fs::create_dir_all(&sandbox.scratch),
-        None => furnish(sandbox),
+        Some(_) => fs::create_dir(sandbox.scratch.join(DISK)),
+        None => furnish(sandbox, &sandbox.scratch),
     }
 }
 
-fn furnish(sandbox: &Sandbox) -> io::Result<()> {
-    for name in [UPPER, WORK, TMP, ROOT] {
-        fs::create_dir_all(sandbox.scratch.join(name))?;
+/// Makes the directories for what the dyno writes.
+fn furnish(sandbox: &Sandbox, place: &Path) -> io::Result<()> {
+    for name in [UPPER, WORK, TMP] {
+        fs::create_dir_all(place.join(name))?;
     }
-    let tmp = sandbox.scratch.join(TMP);
+    let tmp = place.join(TMP);
     fs::set_permissions(&tmp, PermissionsExt::from_mode(0o1777))?;
     if let Some(uid) = sandbox.host_uid {
-        chown(sandbox.scratch.join(UPPER), Some(uid), Some(uid))?;
+        chown(place.join(UPPER), Some(uid), Some(uid))?;
         chown(tmp, Some(uid), Some(uid))?;
     }
     Ok(())
 }
 
-/// Makes the file system and moves into it; returns the top of the dyno's disk if it has one. The calling process is in
-/// a mount namespace of its own.
-pub(super) fn build(spec: &Spec) -> Result<Option<OwnedFd>, Error> {
+/// Makes the file system and moves into it. The calling process is in a mount namespace of its own. `disk` is asked for
+/// the dyno's disk, if it is to have one, as late as can be: it is made meanwhile.
+pub(super) fn build(spec: &Spec, disk: impl FnOnce() -> io::Result<OwnedFd>) -> Result<(), Error> {
     let sandbox = &spec.sandbox;
     mount::make_private()?;
-    let disk = sandbox.disk.as_deref().map(|template| own_disk(sandbox, template)).transpose()?;
     let place = sandbox.scratch.join(ROOT);
     let options = [("size", "4m"), ("nr_inodes", "4k"), ("mode", "0755")];
     let tmpfs = mount::filesystem("tmpfs", &options, &[], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
@@ -123,28 +126,31 @@ pub(super) fn build(spec: &Spec) -> Result<Option<OwnedFd>, Error> {
     devices(&root)?;
     let proc = mount::filesystem("proc", &[], &[], DATA)?;
     root.mount_at(&proc, Path::new("/proc"))?;
-    let tmp = mount::copy_of(&sandbox.scratch.join(TMP))?;
+    mask(&root)?;
+    let written = match sandbox.disk {
+        Some(_) => own_disk(sandbox, disk)?,
+        None => sandbox.scratch.clone(),
+    };
+    let tmp = mount::copy_of(&written.join(TMP))?;
     mount::restrict(&tmp, false, WRITABLE)?;
     root.mount_at(&tmp, Path::new("/tmp"))?;
-    app(&root, sandbox)?;
+    app(&root, sandbox, &written)?;
     for (outside, inside, writable) in &sandbox.binds {
         let copy = mount::copy_of(outside)?;
         mount::restrict(&copy, true, if *writable { WRITABLE } else { CONFINED })?;
         root.make(inside, outside.is_dir())?;
         root.mount_at(&copy, inside)?;
     }
-    mask(&root)?;
-    root.enter()?;
-    Ok(disk)
+    root.enter()
 }
 
-/// Mounts a disk where the dyno's writes land.
-fn own_disk(sandbox: &Sandbox, template: &Path) -> Result<OwnedFd, Error> {
-    let failed = |error: io::Error| context("make the dyno's disk")(error);
-    let mounted = disk::mount(template, &sandbox.scratch).map_err(|error| failed(io::Error::other(error)))?;
-    mount::attach(&mounted, &sandbox.scratch)?;
-    furnish(sandbox).map_err(failed)?;
-    disk::top(&mounted).map_err(|error| failed(error.into()))
+/// Mounts the disk where the dyno's writes land; says where that is.
+fn own_disk(sandbox: &Sandbox, disk: impl FnOnce() -> io::Result<OwnedFd>) -> Result<PathBuf, Error> {
+    let failed = |error: io::Error| context("take the dyno's disk over")(error);
+    let place = sandbox.scratch.join(DISK);
+    mount::attach(&disk().map_err(failed)?, &place)?;
+    furnish(sandbox, &place).map_err(failed)?;
+    Ok(place)
 }
 
 /// `/usr` and, as on this machine, the links or directories beside it. Returns what is to be bound.
@@ -196,9 +202,9 @@ fn devices(root: &Root) -> Result<(), Error> {
     root.mount_at(&shm, Path::new("/dev/shm"))
 }
 
-/// `/app`: the layers' `app` directories below, the scratch directory above.
-fn app(root: &Root, sandbox: &Sandbox) -> Result<(), Error> {
-    let upper = sandbox.scratch.join(UPPER);
+/// `/app`: the layers' `app` directories below, above them the directory for what is `written`.
+fn app(root: &Root, sandbox: &Sandbox, written: &Path) -> Result<(), Error> {
+    let upper = written.join(UPPER);
     // Through descriptors, so that neither the number of layers nor what is in their paths meets a limit.
     let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let mut lowers: Vec<OwnedFd> = Vec::new();
@@ -216,7 +222,7 @@ fn app(root: &Root, sandbox: &Sandbox) -> Result<(), Error> {
         copy
     } else {
         let upper = open(&upper).map_err(context("open the scratch directory"))?;
-        let work = open(&sandbox.scratch.join(WORK)).map_err(context("open the scratch directory"))?;
+        let work = open(&written.join(WORK)).map_err(context("open the scratch directory"))?;
         let path = |directory: &OwnedFd| format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
         let lower = lowers.iter().map(path).collect::<Vec<_>>().join(":");
         let (upper, work) = (path(&upper), path(&work));

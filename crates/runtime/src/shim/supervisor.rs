@@ -65,6 +65,8 @@ pub(super) struct Supervisor {
     holds: bool,
     linger: Duration,
     leavings: Leavings,
+    /// It has ended, and what it left is still to be removed.
+    litters: bool,
 
     pid: i32,
     pidfd: OwnedFd,
@@ -130,6 +132,7 @@ impl Supervisor {
             linger: linger.map_or(LINGER, Duration::from_millis),
             memory: leavings.cgroup().and_then(|cgroup| cgroup.watch_memory().ok().flatten()),
             leavings,
+            litters: false,
             pid,
             pidfd,
             status,
@@ -173,7 +176,7 @@ impl Supervisor {
 
     fn is_finished(&self) -> bool {
         let Some(ended) = self.ended else { return false };
-        if !self.forgotten || self.cleaner.is_some() {
+        if !self.forgotten || self.litters || self.cleaner.is_some() {
             return false;
         }
         let end = self.ring.end();
@@ -221,6 +224,10 @@ impl Supervisor {
         let mut heard = false;
         for connection in &mut self.connections {
             heard |= connection.send(&source) && connection.is_client();
+        }
+        // After everybody was told of the end.
+        if std::mem::take(&mut self.litters) {
+            self.cleaner = self.leavings.remove().ok();
         }
         let stores = self.connections.iter().any(Connection::stores);
         self.connections.retain(Connection::is_open);
@@ -451,7 +458,7 @@ impl Supervisor {
             attendance.ended();
         }
         self.memory = None;
-        self.cleaner = self.leavings.remove().ok();
+        self.litters = true;
         self.note_end_of_output();
     }
 

@@ -62,7 +62,8 @@ fn a_disk_goes_with_its_dyno_even_when_the_shim_is_killed() {
     let dyno = setup.start();
     dyno.wait_for_output("written");
     assert_eq!(devices(&temp), 1);
-    assert_eq!(fs::read_dir(&dyno.spec.sandbox.scratch).expect("there").count(), 0, "outside it cannot be seen");
+    let outside = dyno.spec.sandbox.scratch.join("disk");
+    assert_eq!(fs::read_dir(&outside).expect("there").count(), 0, "outside it cannot be seen");
     kill_process(Pid::from_raw(dyno.shim).expect("a pid"), Signal::KILL).expect("killed");
     wait_until("the disk's end", || devices(&temp) == 0);
 }
