@@ -12,6 +12,7 @@ mod config;
 mod domains;
 mod drains;
 mod elsewhere;
+mod elastic;
 mod examples;
 mod exec;
 mod faults;

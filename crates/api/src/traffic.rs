@@ -15,7 +15,8 @@ pub struct Counts {
     pub errors: u64,
     /// Requests that wait for their answer to begin, now.
     pub waiting: u64,
-    /// How long those that have ended took from their head to the answer's end, in milliseconds.
+    /// How long those that have ended took from their head to the answer's end, in milliseconds; tunnels (WebSockets) are
+    /// not among them.
     pub times: Histogram,
 }
 

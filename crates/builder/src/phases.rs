@@ -16,7 +16,7 @@ use std::{
 use dozen_domain::{
     buildpack::{BuildSpec, Reference},
     config::{Secret, Vars},
-    cron,
+    cron, health,
     image::{Analysis, BuildPlan, BuildResult, LayerPlan, ProcessTypes},
     procfile,
 };
@@ -145,6 +145,7 @@ fn analyze(roots: &Roots, environment: Environment, output: &mut Output) -> std:
     let request = request?;
     declared(request.source.text("Procfile")?)?;
     jobs(&request.source, Some(output))?;
+    health_check(&request.source, Some(output))?;
     let chosen = choose(&request, Some(output))?;
     let mut layers = Vec::new();
     for (index, buildpack) in chosen.iter().enumerate() {
@@ -196,6 +197,7 @@ fn build(
         config_defaults: outcomes.iter_mut().flat_map(|outcome| std::mem::take(&mut outcome.config_defaults)).collect(),
         layers: analysis.layers.iter().filter_map(|layer| known(&layer).cloned()).collect(),
         cron: jobs(&request.source, None)?,
+        health_check: health_check(&request.source, None)?,
     };
     write_json(&roots.build.join("result.json"), &result)?;
     Ok(())
@@ -358,6 +360,28 @@ fn jobs(source: &Source, output: Option<&mut Output>) -> Result<Option<Vec<cron:
             vec![String::new(), "Correct app.json, commit it and push again.".to_owned()],
         )
     })
+}
+
+/// The path of the health check of `app.json`; with an output the pusher is told what is not used.
+fn health_check(source: &Source, output: Option<&mut Output>) -> Result<Option<String>> {
+    let Some(text) = source.text("app.json")? else { return Ok(None) };
+    if serde_json::from_str::<serde_json::Value>(text).is_err() {
+        return Ok(None); // `jobs` says so
+    }
+    let checks = health::of_app_json(text).map_err(|error| {
+        Error::explained(
+            format!("The health checks of app.json cannot be used: {error}."),
+            vec![String::new(), "Correct app.json, commit it and push again.".to_owned()],
+        )
+    })?;
+    if let Some(output) = output.filter(|_| !checks.unused.is_empty()) {
+        let what = checks.unused.join(", ");
+        output.warning(
+            &format!("Warning: not used of app.json: {what}. The first startup check of web that has a path is."),
+            &[],
+        );
+    }
+    Ok(checks.path)
 }
 
 /// Joins the `Procfile` with the buildpacks' default types and tells the pusher.

@@ -74,6 +74,8 @@ ids! {
     LogSessionId,
     /// A region; there is one.
     RegionId,
+    /// What scales a process type by how its requests go.
+    MonitorId,
     /// One release. The number people see is [`crate::release::Version`].
     ReleaseId,
     /// A slug: the Platform API's name for a built image.

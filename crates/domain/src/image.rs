@@ -62,4 +62,7 @@ pub struct BuildResult {
     /// The timed jobs of `app.json`, all of them; nothing when it does not speak of them.
     #[serde(default)]
     pub cron: Option<Vec<crate::cron::Asked>>,
+    /// The path of the health check of `app.json`, if it has one.
+    #[serde(default)]
+    pub health_check: Option<String>,
 }

@@ -3,6 +3,7 @@
 //! Everything here is pure: no I/O, no async, no clock (time is an argument). Every other crate speaks
 //! these types; none of them is defined twice.
 
+pub mod autoscale;
 pub mod buildpack;
 pub mod codes;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod cron;
 pub mod cycle;
 pub mod dyno;
 pub mod formation;
+pub mod health;
 pub mod ids;
 pub mod image;
 pub mod limits;

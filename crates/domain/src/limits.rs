@@ -85,6 +85,16 @@ limits! {
     release_phase_seconds = 3_600;
     /// Longest that a push waits to tell whether its web dynos come up.
     push_wait_seconds = 10;
+    /// Time between two looks at how the requests of apps with autoscaling go.
+    autoscale_look_seconds = 10;
+    /// Least time between two steps of autoscaling.
+    autoscale_step_seconds = 60;
+    /// Figures of this long must say that fewer dynos would do before autoscaling takes one away.
+    autoscale_history_seconds = 3_600;
+    /// Time without a request after which autoscaling takes dynos away all the same.
+    autoscale_idle_seconds = 180;
+    /// Time without a request after which the last dyno of an app that may sleep does (Heroku's Eco dynos: 30 minutes).
+    autoscale_sleep_seconds = 1_800;
     /// Dynos of one app over all process types.
     dynos_per_app = 100;
     /// Concurrent one-off dynos of one app of the Basic and Standard sizes.

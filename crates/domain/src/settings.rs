@@ -154,7 +154,7 @@ fn number(text: &str, most: u64) -> Option<u64> {
     text.trim().parse().ok().filter(|number| (1..=most).contains(number))
 }
 
-fn is_path(text: &str) -> bool {
+pub(crate) fn is_path(text: &str) -> bool {
     text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

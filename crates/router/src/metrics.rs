@@ -99,8 +99,11 @@ impl Metrics {
         if status.is_none_or(|status| status >= 500) {
             tally.errors.fetch_add(1, Relaxed);
         }
-        let times = tally.times.get_or_init(|| (0..traffic::BUCKETS).map(|_| AtomicU64::new(0)).collect());
-        times[traffic::bucket(milliseconds)].fetch_add(1, Relaxed);
+        // How long people keep a tunnel open says nothing of how fast the app answers.
+        if status != Some(101) {
+            let times = tally.times.get_or_init(|| (0..traffic::BUCKETS).map(|_| AtomicU64::new(0)).collect());
+            times[traffic::bucket(milliseconds)].fetch_add(1, Relaxed);
+        }
         self.note(app);
     }
 

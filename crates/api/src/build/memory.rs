@@ -123,6 +123,7 @@ impl Builds for Memory {
                 launch_env: Default::default(),
                 config_defaults: Default::default(),
                 cron: None,
+                health_check: None,
                 layers: Vec::new(),
             },
             size: 1_000,

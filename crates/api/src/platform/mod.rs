@@ -19,6 +19,7 @@ pub mod error;
 pub mod formation;
 pub mod log_drain;
 pub mod log_session;
+pub mod monitor;
 pub mod oauth_authorization;
 pub mod region;
 pub mod release;

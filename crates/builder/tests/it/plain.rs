@@ -98,3 +98,20 @@ fn submodules_are_fetched_at_their_commit_and_lose_their_repository() {
     assert_eq!(built.status, 1);
     assert!(built.output.contains("push the submodule first"), "{}", built.output);
 }
+
+#[test]
+fn the_health_check_of_app_json_is_a_part_of_the_result_and_what_is_not_used_is_told() {
+    let checks =
+        r#"{"healthchecks": {"web": [{"type": "startup", "path": "/up"}, {"type": "liveness", "path": "/alive"}]}}"#;
+    let built = Workbench::new(&[("Procfile", "web: x"), ("app.json", checks)]).build();
+    assert_eq!(built.result().health_check.as_deref(), Some("/up"));
+    assert_eq!(built.output.matches("Warning: not used of app.json: the liveness check of web.").count(), 1);
+    let wrong = r#"{"healthchecks": {"web": [{"type": "startup", "path": "up"}]}}"#;
+    let built = Workbench::new(&[("Procfile", "web: x"), ("app.json", wrong)]).build();
+    assert_eq!(built.status, 1);
+    assert!(
+        built.output.contains(" !     The health checks of app.json cannot be used: the path \"up\""),
+        "{}",
+        built.output
+    );
+}

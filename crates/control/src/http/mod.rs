@@ -27,6 +27,7 @@ pub mod formation;
 pub mod log_drains;
 pub mod log_sessions;
 pub mod member;
+pub mod monitors;
 pub mod page;
 pub mod regions;
 pub mod registry;

@@ -12,6 +12,8 @@ use axum::{
 use super::{
     account, acm, addons, apps, authorizations, buildpack_installations, builds, collaborators, config_vars,
     conventions, cron_jobs, domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions,
+    account, acm, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions,
+    cron_jobs, domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions, monitors,
     regions, registry, releases, slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
 };
 use crate::{git, state::Context};
@@ -100,6 +102,11 @@ routes! {
         PATCH  "/apps/{app}/formation" => formation::batch_update;
         GET    "/apps/{app}/formation/{type}" => formation::info;
         PATCH  "/apps/{app}/formation/{type}" => formation::update;
+        GET    "/apps/{app}/formation/{type}/monitors" => monitors::list;
+        POST   "/apps/{app}/formation/{type}/monitors" => monitors::create;
+        GET    "/apps/{app}/formation/{type}/monitors/{monitor}" => monitors::info;
+        PATCH  "/apps/{app}/formation/{type}/monitors/{monitor}" => monitors::update;
+        DELETE "/apps/{app}/formation/{type}/monitors/{monitor}" => monitors::remove;
         DELETE "/apps/{app}/formations/{type}" => dynos::restart_type;
         POST   "/apps/{app}/formations/{type}/actions/stop" => dynos::stop_type;
         GET    "/apps/{app}/dynos" => dynos::list;

@@ -25,6 +25,7 @@ use crate::{
     reconcile::{
         Nudges,
         apps::Apps,
+        autoscale::Autoscale,
         certificates::Certificates,
         drains::Drains,
         driver::{Statuses, Task, chain, drive},
@@ -136,6 +137,7 @@ async fn beside(context: Context, certificate: Arc<tls::Certificate>, nudges: Nu
         Arc::new(Apps::new(context.clone())),
         Arc::new(ops::release_phase::ReleasePhase(context.clone())),
         Arc::new(Rollouts(context.clone())),
+        Arc::new(Autoscale::new(context.clone())),
         Arc::new(Routes(feed.clone())),
         Arc::new(Drains::new(context.clone())),
         Arc::new(Certificates::new(context.clone(), feed.clone())),

@@ -111,9 +111,29 @@ pub async fn scale(context: &Context, app: &App, actor: &Account, updates: Vec<U
         scaled.push(formation[index].clone());
     }
     db.commit().await?;
-    releases::log_scaled(context, app.id, &scaled, &actor.email);
+    releases::log_scaled(context, app.id, &scaled, &format!("user {}", actor.email));
     context.nudge.nudge(app.id);
     list(context, app).await
+}
+
+/// Has autoscaling change the quantity of an entry, unless somebody was faster; says whether it did.
+///
+/// # Errors
+/// When the app would have too many dynos, or the database fails.
+pub async fn autoscale(context: &Context, was: &Formation, quantity: u32) -> Result<bool> {
+    let mut db = context.store.write().await?;
+    let mut formation = store::formation::of_app(&mut db, was.app).await?;
+    let is = |entry: &&mut Formation| entry.id == was.id && entry.quantity == was.quantity;
+    let Some(entry) = formation.iter_mut().find(is) else { return Ok(false) };
+    (entry.quantity, entry.updated_at) = (quantity, context.now());
+    let scaled = entry.clone();
+    let all: Vec<_> = formation.iter().map(|entry| (entry.process_type.clone(), entry.quantity, entry.size)).collect();
+    check(&all, context.limits())?;
+    store::formation::put(&mut db, &scaled).await?;
+    db.commit().await?;
+    releases::log_scaled(context, was.app, std::slice::from_ref(&scaled), "autoscaling");
+    context.nudge.nudge(was.app);
+    Ok(true)
 }
 
 fn wished(update: &Update, now: &Formation) -> Result<(u32, Size)> {

@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod log_drains;
 pub mod log_sessions;
 pub mod managed;
+pub mod monitors;
 pub mod number;
 pub mod output;
 pub mod regions;

@@ -90,19 +90,19 @@ impl Made {
         let (app, email) = (self.release.app, &actor.email);
         context.log_api(app, format!("{} by user {email}", self.release.description));
         context.log_api(app, format!("Release {} created by user {email}", self.release.version));
-        log_scaled(context, app, &self.appeared, email);
+        log_scaled(context, app, &self.appeared, &format!("user {email}"));
         context.nudge.nudge(app);
     }
 }
 
 /// `Scaled to web@1:Basic worker@0:Basic by user …`; nothing for an empty list.
-pub(super) fn log_scaled(context: &Context, app: AppId, formation: &[Formation], email: &str) {
+pub(super) fn log_scaled(context: &Context, app: AppId, formation: &[Formation], by: &str) {
     if formation.is_empty() {
         return;
     }
     let one = |entry: &Formation| format!("{}@{}:{}", entry.process_type, entry.quantity, entry.size);
     let all = formation.iter().map(one).collect::<Vec<_>>().join(" ");
-    context.log_api(app, format!("Scaled to {all} by user {email}"));
+    context.log_api(app, format!("Scaled to {all} by {by}"));
 }
 
 /// As [`create`], as a part of somebody's transaction; [`Made::announce`] comes after its commit.
@@ -295,7 +295,7 @@ pub async fn finish(context: &Context, release: ReleaseId, succeeded: bool) -> R
         appeared = sync_formation(&mut db, after.app, slug.as_ref(), context.now()).await?;
     }
     db.commit().await?;
-    log_scaled(context, after.app, &appeared, &after.email);
+    log_scaled(context, after.app, &appeared, &format!("user {}", after.email));
     context.nudge.nudge(after.app);
     Ok(after)
 }

@@ -118,6 +118,7 @@ pub async fn create(context: &Context, account: &Account, app: AppId, new: New) 
         buildpack_description: given(new.buildpack_provided_description),
         process_types: process_types(new.process_types)?,
         launch_env: Default::default(),
+        health_check: None,
         layers: Vec::new(),
         size: None,
         stack: apps::STACK.to_owned(),
@@ -222,6 +223,7 @@ pub async fn put(context: &Context, ticket: &str, body: BodyDataStream) -> Resul
         config_defaults: Default::default(),
         layers: Vec::new(),
         cron: None,
+        health_check: None,
     };
     let built = context.builds.import(slug.app, &part.0, result).await.map_err(|error| match error {
         build::Error::Archive(why) => Error::Invalid(why),

@@ -141,6 +141,7 @@ pub async fn wanted(context: &Context, id: AppId) -> ops::Result<Option<Wanted>>
     let (config, limits) = (ops::releases::config(context, &release)?, context.limits());
     let is_on = |name| ops::features::is_on(&features, name);
     let health_check = settings::health_check(&config)
+        .or_else(|| slug.health_check.clone())
         .map(|path| HealthCheck { host: ops::apps::own_hostname(context, &app.name), path });
     let processes = slug
         .process_types

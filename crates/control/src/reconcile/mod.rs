@@ -1,6 +1,7 @@
 //! Makes what runs equal to what is wanted. One file a task, each idempotent, run on a period and on a nudge.
 
 pub mod apps;
+pub mod autoscale;
 pub mod certificates;
 pub mod drains;
 pub mod driver;

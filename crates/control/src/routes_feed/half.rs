@@ -4,7 +4,11 @@ use dozen_api::{
     engine::Dyno,
     routes::{self, App, Certificate, Dialogue, DynoState, Edge, Mode},
 };
-use dozen_domain::{dyno::State, ids::AppId, name::AppName};
+use dozen_domain::{
+    dyno::State,
+    ids::{AppId, DynoId},
+    name::{AppName, DynoName, ProcessType},
+};
 
 use sqlx::SqliteConnection;
 
@@ -21,6 +25,8 @@ pub(super) struct Half {
     hosts: Vec<String>,
     mode: Mode,
     web_quantity: u32,
+    /// Autoscaling has left it without web dynos until a request comes.
+    asleep: bool,
     error_page_url: Option<String>,
     maintenance_page_url: Option<String>,
     edge: Edge,
@@ -54,12 +60,18 @@ pub(super) async fn read(context: &Context, id: AppId) -> ops::Result<Option<Hal
     let is_on = |name: &str| switches.iter().any(|switch| switch.name == name && switch.enabled);
     let formation = store::formation::of_app(&mut db, id).await?;
     let web = formation.iter().find(|formation| formation.process_type.is_web());
+    let web_quantity = web.map_or(0, |formation| formation.quantity);
+    let monitors = store::monitors::of_app(&mut db, id).await?;
+    let asleep = web.is_some_and(|web| web.quantity == 0)
+        && monitors.iter().any(|monitor| monitor.process_type.is_web() && monitor.may_sleep());
     Ok(Some(Half {
         id,
         name: app.name,
         hosts,
         mode,
-        web_quantity: web.map_or(0, |formation| formation.quantity),
+        // Requests are held for the dyno that their coming will start.
+        web_quantity: if asleep { 1 } else { web_quantity },
+        asleep,
         error_page_url: page("ERROR_PAGE_URL"),
         maintenance_page_url: page("MAINTENANCE_PAGE_URL"),
         edge,
@@ -93,8 +105,21 @@ async fn edge(context: &Context, db: &mut SqliteConnection, id: AppId, domains: 
 }
 
 impl Half {
+    /// Says whether requests wait for autoscaling to start a dyno.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep
+    }
+
+    /// A dyno that is about to be, as the router sees it; it never becomes more than that.
+    fn expected(&self) -> routes::Dyno {
+        let name = DynoName::new(ProcessType::web(), 1);
+        routes::Dyno { id: DynoId(self.id.0), name, addresses: Vec::new(), state: DynoState::Starting }
+    }
+
     /// The whole entry, with these dynos of the app.
     pub(super) fn with(&self, dynos: &[Dyno]) -> App {
+        let there = dynos.iter().filter(|dyno| dyno.name.number() <= self.web_quantity).filter_map(web);
+        let there = there.filter(|dyno| !self.asleep || dyno.state == DynoState::Up);
         App {
             id: self.id,
             name: self.name.clone(),
@@ -102,7 +127,7 @@ impl Half {
             mode: self.mode,
             web_quantity: self.web_quantity,
             // A one-off may have the type web too, but no number of the formation's and no port.
-            dynos: dynos.iter().filter(|dyno| dyno.name.number() <= self.web_quantity).filter_map(web).collect(),
+            dynos: there.chain(self.asleep.then(|| self.expected())).collect(),
             error_page_url: self.error_page_url.clone(),
             maintenance_page_url: self.maintenance_page_url.clone(),
             edge: self.edge.clone(),

@@ -57,7 +57,7 @@ async fn talk(feed: &Feed, router: u64, mut stream: UnixStream) -> std::io::Resu
         while let Some(report) = frame::read(&mut from).await? {
             match report {
                 Report::Ack(ack) => feed.acknowledge(router, ack),
-                Report::Traffic(traffic) => feed.context.traffic.record(traffic, feed.context.now()),
+                Report::Traffic(traffic) => feed.take(traffic).await,
             }
         }
         Ok(())

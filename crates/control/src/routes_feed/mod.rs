@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use dozen_api::{
     engine::{Dyno, Gate},
     routes::{Ack, App, Generation, Message},
+    traffic::Traffic,
 };
 use dozen_domain::{
     ids::{AppId, DynoId},
@@ -34,8 +35,9 @@ use crate::{Context, ops, store};
 /// Messages that wait for one router; one that is further behind is cut off and gets a snapshot when it returns.
 const BEHIND: usize = 10_000;
 /// Longest wait for a router before a dyno's stop. A router answers within a millisecond; one that does not is
-/// restarting, and starts from this table.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// restarting, and starts from this table, or has lost this role and tries every second to find it again, which on a
+/// machine that is short of processors may take a few.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The table and the routers that follow it.
 pub struct Feed {
@@ -143,6 +145,19 @@ impl Feed {
                 Ok(self.withdraw(app))
             }
         }
+    }
+
+    /// Takes in how requests went, and has apps woken whose requests wait while they sleep.
+    async fn take(&self, traffic: Traffic) {
+        let waiting = traffic.apps.iter().filter(|(_, counts)| counts.waiting > 0).map(|(app, _)| *app);
+        let waiting: Vec<AppId> = waiting.collect();
+        self.context.traffic.record(traffic, self.context.now());
+        if waiting.is_empty() {
+            return;
+        }
+        let halves = self.halves.lock().await;
+        let asleep = waiting.into_iter().filter(|app| halves.get(app).is_some_and(Half::is_asleep));
+        asleep.for_each(|app| self.context.nudge.nudge(app));
     }
 
     /// Brings one app's entry up to date with the engine.

@@ -18,6 +18,7 @@ pub mod drains;
 pub mod features;
 pub mod formation;
 pub mod managed;
+pub mod monitors;
 pub mod releases;
 pub mod removals;
 pub mod returns;

@@ -34,6 +34,8 @@ pub struct Slug {
     pub process_types: ProcessTypes,
     /// Environment that the image sets, below config vars.
     pub launch_env: BTreeMap<String, String>,
+    /// Path of the health check of its `app.json`.
+    pub health_check: Option<String>,
     /// Digests of the compressed layers, lowest first.
     pub layers: Vec<Digest>,
     /// Compressed size in bytes.
@@ -66,6 +68,7 @@ fn from_row(row: &SqliteRow) -> Result<Slug> {
         buildpack_description: row.try_get("buildpack_description")?,
         process_types: process_types.collect::<Result<_>>()?,
         launch_env: column::json(row, "launch_env")?,
+        health_check: row.try_get("health_check")?,
         layers: column::json(row, "layers")?,
         size: row.try_get("size")?,
         stack: row.try_get("stack")?,
@@ -84,8 +87,8 @@ pub async fn insert(db: &mut SqliteConnection, slug: &Slug) -> Result<()> {
         slug.process_types.iter().map(|(name, command)| (name.to_string(), command.clone().into())).collect();
     sqlx::query(
         "INSERT INTO slugs (id, app, image, checksum, \"commit\", commit_description, buildpack_description, \
-         process_types, launch_env, layers, size, stack, created_at, updated_at, deleted_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+         process_types, launch_env, layers, size, stack, created_at, updated_at, deleted_at, health_check) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )
     .bind(slug.id.to_string())
     .bind(slug.app.to_string())
@@ -102,6 +105,7 @@ pub async fn insert(db: &mut SqliteConnection, slug: &Slug) -> Result<()> {
     .bind(slug.created_at)
     .bind(slug.updated_at)
     .bind(slug.deleted_at)
+    .bind(&slug.health_check)
     .execute(db)
     .await?;
     Ok(())

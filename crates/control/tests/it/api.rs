@@ -204,6 +204,7 @@ impl Api {
                 .map(|(name, command)| (name.parse().expect("a process type"), (*command).to_owned()))
                 .collect(),
             launch_env: [("PATH".to_owned(), "/app/bin".to_owned())].into(),
+            health_check: None,
             layers: Vec::new(),
             size: Some(12_345),
             stack: "heroku-24".to_owned(),
@@ -223,6 +224,11 @@ impl Api {
         let change = Change::Deploy { slug, description: None };
         let release = ops::releases::create(&self.context, app, &self.admin().await, change).await;
         release.expect("a release").version.0
+    }
+
+    /// The time.
+    pub(crate) fn clock_now(&self) -> Micros {
+        self.clock.now()
     }
 
     /// Lines written since the last look, as `process: text`.

@@ -8,6 +8,7 @@ mod api;
 mod apps;
 mod attach;
 mod authorizations;
+mod autoscaling;
 mod certificates;
 mod code;
 mod config_vars;

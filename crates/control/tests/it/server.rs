@@ -96,6 +96,7 @@ impl Builds for Scripted {
                 launch_env: [("FROM_IMAGE".to_owned(), "1".to_owned())].into(),
                 config_defaults: Default::default(),
                 cron: None,
+                health_check: None,
                 layers: Vec::new(),
             },
             size: 10_905_190,

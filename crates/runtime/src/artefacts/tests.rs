@@ -46,6 +46,7 @@ fn result(layers: Vec<LayerPlan>) -> BuildResult {
         launch_env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
         config_defaults: BTreeMap::new(),
         cron: None,
+        health_check: None,
         layers,
     }
 }

@@ -92,6 +92,7 @@ fn attempt(phase: &str) -> io::Result<i32> {
             launch_env: Default::default(),
             config_defaults: Default::default(),
             cron: None,
+            health_check: None,
             layers,
         },
     )?;

@@ -25,6 +25,7 @@ use dozen_domain::{
     size::Size,
 };
 use dozen_runtime::engine::{Host, Machine, Options};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::dyno::LONG;
@@ -235,6 +236,7 @@ pub(crate) fn image(host: &Host, app: AppId, files: &[(&str, &str)]) -> Digest {
         launch_env: [("FROM_IMAGE".to_owned(), "yes".to_owned())].into(),
         config_defaults: Default::default(),
         cron: None,
+        health_check: None,
         layers: Vec::new(),
     };
     host.store().commit(app, &upper, &result, &[]).expect("an image").image
@@ -242,17 +244,47 @@ pub(crate) fn image(host: &Host, app: AppId, files: &[(&str, &str)]) -> Digest {
 
 /// Kills a dyno's shim as an accident would.
 pub(crate) fn kill_shim(platform: &Platform, dyno: DynoId) {
+    rustix::process::kill_process(shim(platform, dyno), Signal::KILL).expect("killed");
+}
+
+/// The shim of a dyno.
+pub(crate) fn shim(platform: &Platform, dyno: DynoId) -> Pid {
     let directory = platform.data.path().join("run/dynos").join(dyno.to_string());
     let directory = directory.to_str().expect("text").to_owned();
     for entry in fs::read_dir("/proc").expect("processes").flatten() {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let arguments: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
-        if arguments.get(1) == Some(&&b"shim"[..]) && arguments.get(2) == Some(&directory.as_bytes()) {
-            let pid = entry.file_name().to_str().and_then(|pid| pid.parse().ok()).expect("a pid");
-            let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
-            return;
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|pid| pid.parse().ok());
+        // Its dyno's init has the same command line, and the shim for its parent.
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default().trim();
+        let is_init = fs::read(format!("/proc/{parent}/cmdline")).is_ok_and(|parent| parent == command);
+        if arguments.get(1) == Some(&&b"shim"[..]) && arguments.get(2) == Some(&directory.as_bytes()) && !is_init {
+            return pid.and_then(Pid::from_raw).expect("a pid");
         }
     }
     panic!("no shim runs in {directory}");
+}
+
+/// Kills a process and returns when it is gone.
+pub(crate) fn kill_and_wait(pid: Pid) {
+    let descriptor = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("it runs");
+    rustix::process::kill_process(pid, Signal::KILL).expect("killed");
+    let mut polled = [rustix::event::PollFd::new(&descriptor, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut polled, None).expect("a wait");
+}
+
+/// Stops every process of a dyno with SIGSTOP, as a debugger would; how many that were.
+pub(crate) fn stand_still(platform: &Platform, dyno: DynoId) -> usize {
+    fn below(pid: i32) -> Vec<i32> {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children: Vec<i32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        children.into_iter().flat_map(|child| [vec![child], below(child)].concat()).collect()
+    }
+    let all = below(shim(platform, dyno).as_raw_nonzero().get());
+    for pid in all.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        rustix::process::kill_process(pid, Signal::STOP).expect("stopped");
+    }
+    all.len()
 }

@@ -249,6 +249,7 @@ impl Job {
             buildpack_description: Some(built.result.language).filter(|language| !language.is_empty()),
             process_types: built.result.process_types,
             launch_env: built.result.launch_env,
+            health_check: built.result.health_check,
             layers: built.layers,
             size: i64::try_from(built.size).ok(),
             stack: self.build.stack.clone(),
