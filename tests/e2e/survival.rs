@@ -65,6 +65,26 @@ fn what_is_wanted_starts_again_when_nothing_runs_any_more() {
 }
 
 #[test]
+fn after_the_machine_went_down_everything_starts_again_and_what_was_lost_is_told() {
+    let platform = platform().start();
+    let app = App::plain(&platform, "powerless");
+    let _pushed = app.push();
+    // Nobody has the time to write anything down; what was on the disk stays there.
+    let shims = platform.shims();
+    platform.kill_parent();
+    for pid in shims.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a process of ours");
+    }
+    wait_until("everything to be gone", LONG, || !shims.iter().any(|pid| platform.is_alive(*pid)));
+    platform.start_server();
+    let _answer = app.wait_for_answer();
+    app.wait_for_log("heroku[web.1]: Error R99 (Platform error) -> The process that supervised the dyno is gone");
+    app.wait_for_log("heroku[web.1]: State changed from up to down");
+    let left = || std::fs::read_dir(platform.data_dir().join("run/dynos")).expect("a directory").count();
+    wait_until("nothing but the new dyno", LONG, || platform.shims().len() == 1 && left() == 1);
+}
+
+#[test]
 fn a_push_whose_release_command_outlives_control_is_released_once() {
     let platform = platform().start();
     let app = App::plain(&platform, "outliving");

@@ -191,7 +191,10 @@ impl Actor {
 
     fn tick(&mut self) {
         let now = clock::now();
-        let apps: Vec<AppId> = self.wake.iter().filter(|(_, at)| **at <= now).map(|(app, _)| *app).collect();
+        // It was time by the clock that only goes forward: if it is not by the other, that one was set back.
+        let set_back = self.next_due().is_some_and(|due| due > now);
+        let due = |at: Micros| set_back || at <= now;
+        let apps: Vec<AppId> = self.wake.iter().filter(|(_, at)| due(**at)).map(|(app, _)| *app).collect();
         apps.into_iter().for_each(|app| self.reconcile(app));
         for (dyno, cycling) in self.one_offs_over(now) {
             if cycling {
@@ -300,8 +303,9 @@ impl Actor {
             preboot: wanted.preboot,
         };
         let of_app = self.dynos.values().filter(|entry| entry.dyno.app == app);
-        let present: Vec<_> = of_app.filter_map(Entry::present).collect();
-        let plan = plan::plan(Some(&target), &present, clock::now());
+        let now = clock::now();
+        let present: Vec<_> = of_app.filter_map(|entry| entry.present(now)).collect();
+        let plan = plan::plan(Some(&target), &present, now);
         // A name that was there before was said to be starting when its former dyno was told to go.
         let known: HashSet<DynoName> = present
             .iter()
@@ -600,7 +604,9 @@ impl Actor {
     fn lost(&mut self, id: DynoId) {
         if self.dynos.get(&id).is_some_and(|entry| entry.dyno.state.is_live()) {
             tracing::error!(dyno = %id, "a dyno's shim is gone");
-            self.event(id, &shim::Event::Exited { at: clock::now(), exit: Exit::Signal(libc::SIGKILL) });
+            let now = clock::now();
+            self.say(id, now, say::lost());
+            self.event(id, &shim::Event::Exited { at: now, exit: Exit::Signal(libc::SIGKILL) });
         }
         if let Some(entry) = self.dynos.get_mut(&id) {
             entry.commands = None; // crashed: nothing of it is left but its entry

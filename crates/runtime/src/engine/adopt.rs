@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, fs, io, path::PathBuf, sync::Arc};
 
-use dozen_api::shim::{Command, Event, Record};
+use dozen_api::{
+    clock,
+    logs::{Line, Source},
+    shim::{Command, Event, Record},
+};
 use dozen_domain::ids::DynoId;
 
 use super::{
@@ -70,6 +74,15 @@ async fn ask(host: &Arc<Host>, dyno: DynoId, directory: PathBuf) -> Option<Found
             Some(Found { entry, events, link: Some(link) })
         }
         (Some(entry), None, Some(exit)) => Some(Found { entry, events: vec![exit], link: None }),
+        (Some(mut entry), None, None) => {
+            let (app, at, process) = (entry.dyno.app, clock::now(), entry.dyno.name.to_string());
+            for text in entry.lost() {
+                let process = process.clone();
+                host.options.logs.send(Line { app, at, source: Source::Heroku, process, text });
+            }
+            host.clean_later(dyno);
+            None
+        }
         _ => {
             host.clean_later(dyno);
             None

@@ -233,13 +233,15 @@ impl Entry {
     }
 
     /// As the planner sees it; one-offs are none of its business.
-    pub(super) fn present(&self) -> Option<Present> {
+    pub(super) fn present(&self, now: Micros) -> Option<Present> {
         let life = match self.dyno.state {
             _ if self.kind == Kind::OneOff => return None,
             State::Starting { .. } | State::Up { .. } if self.leaving => Life::Stopping,
             State::Starting { .. } => Life::Starting,
             State::Up { .. } => Life::Up,
             State::Stopping { .. } => Life::Stopping,
+            // The clock was set back since: how long the pause still is nobody knows, so it is over.
+            State::Crashed { since, crashes, .. } if since > now => Life::Crashed { retry_at: now, crashes },
             State::Crashed { retry_at, crashes, .. } => Life::Crashed { retry_at, crashes },
             State::Down { .. } | State::Complete { .. } => return None,
         };
@@ -379,6 +381,16 @@ impl Entry {
             Event::Failed { .. } | Event::Exited { .. } => {}
         }
         change
+    }
+
+    /// Its shim went while nobody looked, and its end with it: what is to be said of that, once.
+    pub(super) fn lost(&mut self) -> Vec<String> {
+        if !self.tell("exited") {
+            return Vec::new();
+        }
+        let before = if self.told.contains("up") { "up" } else { "starting" };
+        let after = if self.kind == Kind::OneOff { "complete" } else { "down" };
+        vec![say::lost(), say::changed(before, after)]
     }
 
     fn boot_timeout(&mut self, what: String, change: &mut Change) {
@@ -576,6 +588,30 @@ mod tests {
         assert!(matches!(second.dyno.state, State::Crashed { crashes: 4, .. }));
         let build = Record { engine: BTreeMap::from([("kind".to_owned(), "build".to_owned())]), ..record };
         assert!(Entry::found(&build, here.path().to_owned(), &Limits::default()).is_none());
+    }
+
+    #[test]
+    fn a_dyno_that_went_unseen_is_told_of_once() {
+        let here = tempfile::tempdir().expect("a directory");
+        let mut web = entry("web.1", Kind::Formation, here.path());
+        run(&mut web, &[Event::Started { at: 1, pid: 7 }, bound(2)]);
+        let gone = "Error R99 (Platform error) -> The process that supervised the dyno is gone, and the dyno with it";
+        assert_eq!(web.lost(), [gone, "State changed from up to down"]);
+        assert_eq!(web.lost(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_make_a_crashed_dyno_wait_longer() {
+        let here = tempfile::tempdir().expect("a directory");
+        let mut web = entry("web.1", Kind::Formation, here.path());
+        web.terms.crashes = 2;
+        run(&mut web, &[Event::Started { at: SECOND, pid: 7 }, Event::Exited { at: 9 * SECOND, exit: Exit::Code(1) }]);
+        let retry_at = |now| match web.present(now).map(|present| present.life) {
+            Some(Life::Crashed { retry_at, .. }) => retry_at,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(retry_at(10 * SECOND), (9 + 1_200) * SECOND);
+        assert_eq!(retry_at(8 * SECOND), 8 * SECOND);
     }
 
     #[test]

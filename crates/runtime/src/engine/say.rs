@@ -110,6 +110,11 @@ pub(super) fn platform() -> String {
     error(Code::R99, "The dyno could not be started; the platform's own log says why")
 }
 
+/// Its shim was killed, or the machine it ran on went down.
+pub(super) fn lost() -> String {
+    error(Code::R99, "The process that supervised the dyno is gone, and the dyno with it")
+}
+
 fn error(code: Code, what: &str) -> String {
     format!("{} -> {what}", error_alone(code))
 }

@@ -188,6 +188,67 @@ async fn a_dyno_dies_with_its_shim_and_is_started_again() {
         let _ = events.recv().await;
     }
     p.settle(&["worker.1 up"]).await;
+    let lines = p.lines("worker.1").await;
+    let at = lines.iter().position(|line| line == LOST).unwrap_or_else(|| panic!("{lines:#?}"));
+    assert_eq!(lines[at + 1..at + 3], ["Process exited with status 137", "State changed from up to crashed"]);
+    p.end().await;
+}
+
+/// What is said of a dyno whose shim was killed.
+const LOST: &str = "Error R99 (Platform error) -> The process that supervised the dyno is gone, and the dyno with it";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_is_killed_while_control_is_away_is_told_of_and_its_dyno_started_again() {
+    let mut p = Platform::start(Limits::default()).await;
+    let processes = [("worker", SLEEP, 2)];
+    p.engine.apply(p.wanted(1, &processes)).await.expect("applied");
+    p.settle(&["worker.1 up", "worker.2 up"]).await;
+    let (first, other) = (p.dyno("worker.1").id, p.dyno("worker.2").id);
+    let shim = crate::platform::shim(&p, first);
+    p.away(|| crate::platform::kill_and_wait(shim)).await;
+    assert_eq!(p.states(), ["worker.2 up"]);
+    p.engine.apply(p.wanted(1, &processes)).await.expect("applied");
+    p.settle(&["worker.1 up", "worker.2 up"]).await;
+    assert_eq!(p.dyno("worker.2").id, other, "a neighbour of it goes on");
+    let lines = p.lines("worker.1").await;
+    assert_eq!(lines[..3], [LOST, "State changed from up to down", "State changed from down to starting"]);
+    p.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dyno_that_stands_still_is_up_and_is_killed_when_its_grace_is_over() {
+    let p = Platform::start(Limits::default()).await;
+    let mut wanted = p.wanted(1, &[("worker", "echo here; exec sleep 600", 1)]);
+    wanted.processes[0].stop.grace = Duration::from_secs(1);
+    p.engine.apply(wanted.clone()).await.expect("applied");
+    p.settle(&["worker.1 up"]).await;
+    let first = p.dyno("worker.1").id;
+    let standing = crate::platform::stand_still(&p, first);
+    assert!(standing > 1, "its init and its command");
+    p.engine.restart(p.app, Selector::All).await.expect("restarted");
+    let told = |lines: &[String]| lines.iter().any(|line| line == "Process exited with status 137");
+    let lines = p.until("worker.1", told).await;
+    assert!(lines.iter().any(|line| line.starts_with("Error R12 (Exit timeout)")), "{lines:#?}");
+    p.settle(&["worker.1 up"]).await;
+    assert_ne!(p.dyno("worker.1").id, first);
+    p.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_size_tells_its_memory_where_buildpacks_look_for_it() {
+    let p = Platform::start(Limits::default()).await;
+    for size in dozen_domain::size::Size::ALL {
+        let command = "echo $WEB_CONCURRENCY $MEMORY_AVAILABLE $(cat /sys/fs/cgroup/memory/memory.limit_in_bytes)";
+        let one_off = dozen_api::engine::OneOff { size, ..p.one_off("run.7", command) };
+        let dyno = p.engine.run(one_off).await.expect("started");
+        let said = read(&mut p.engine.output(dyno.id).await.expect("output")).await;
+        let memory = size.quota().memory;
+        let each = if memory > 16 << 30 { 2_048 } else { 512 };
+        let expected = format!("{} {} {memory}\n", (memory >> 20) / each, memory >> 20);
+        assert_eq!(said, expected, "{size}");
+        p.engine.wait(dyno.id).await.expect("an exit");
+    }
+    p.settle(&[]).await;
     p.end().await;
 }
 

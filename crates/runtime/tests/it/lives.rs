@@ -17,7 +17,7 @@ use dozen_domain::{
     limits::Limits,
     settings::{Signal, Stop},
 };
-use tokio::sync::watch;
+use tokio::{io::AsyncReadExt, sync::watch};
 
 use crate::{dyno::LONG, platform::Platform};
 
@@ -31,14 +31,22 @@ const SICK: &str = "exec /opt/dozen/bin/dozen probe health 0.0.0.0 $PORT 1000000
 async fn a_process_type_is_stopped_by_its_own_signal_and_killed_after_its_own_grace() {
     let p = Platform::start(Limits::default()).await;
     let stubborn = "trap '' QUIT; echo up; while :; do sleep 0.01; done";
-    let mut wanted = p.wanted(1, &[("worker", stubborn, 1), ("clock", SLEEP, 1)]);
+    // Bash ignores this signal, and so would the command until it is in bash's place.
+    let obedient = "exec /bin/sh -c 'echo up; sleep 600'";
+    let mut wanted = p.wanted(1, &[("worker", stubborn, 1), ("clock", obedient, 1)]);
     let grace = Duration::from_secs(1);
     for process in &mut wanted.processes {
         process.stop = Stop { signal: Signal::Quit, grace };
     }
     p.engine.apply(wanted).await.expect("applied");
     p.settle(&["clock.1 up", "worker.1 up"]).await;
-    p.engine.apply(p.wanted(1, &[("worker", stubborn, 0), ("clock", SLEEP, 0)])).await.expect("applied");
+    for name in ["clock.1", "worker.1"] {
+        let mut output = p.engine.output(p.dyno(name).id).await.expect("output");
+        let mut said = [0; 3];
+        output.read_exact(&mut said).await.expect("a word");
+        assert_eq!(&said, b"up\n");
+    }
+    p.engine.apply(p.wanted(1, &[("worker", stubborn, 0), ("clock", obedient, 0)])).await.expect("applied");
     p.settle(&[]).await;
     assert_eq!(
         p.lines("worker.1").await[3..],
