@@ -95,9 +95,11 @@ impl Reader {
         loop {
             while let Some(sent) = self.ready.pop_front() {
                 match &sent {
-                    Sent::Line { sequence, .. } => {
-                        self.session.after = self.session.after.max(Some(*sequence));
+                    // A line about the stream as a whole, before any of it, is no place to go on from.
+                    Sent::Line { place, .. } if place.sequence > 0 => {
+                        self.session.after = self.session.after.max(Some(*place));
                     }
+                    Sent::Line { .. } => {}
                     Sent::Caught if self.caught => continue,
                     Sent::Caught => {
                         self.caught = true;

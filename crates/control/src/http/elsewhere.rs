@@ -29,6 +29,11 @@ pub async fn no_coupling(_: Member) -> Result {
     Err(Error::NotFound("pipeline_coupling"))
 }
 
+/// The log drains of an add-on: those that there are have none.
+pub async fn no_addon() -> Result {
+    Err(Error::NotFound("add_on"))
+}
+
 /// `GET /schema`
 pub async fn schema() -> Response {
     let kind = HeaderValue::from_static("application/schema+json");

@@ -12,9 +12,7 @@ use axum::{
 use super::{
     account, acm, addons, apps, authorizations, buildpack_installations, builds, collaborators, config_vars,
     conventions, cron_jobs, domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions,
-    account, acm, apps, authorizations, buildpack_installations, builds, collaborators, config_vars, conventions,
-    cron_jobs, domains, dyno_sizes, dynos, elsewhere, exec, features, formation, log_drains, log_sessions, monitors,
-    regions, registry, releases, slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
+    monitors, regions, registry, releases, slugs, sni_endpoints, sources, stacks, streams, telemetry_drains, usage,
 };
 use crate::{git, state::Context};
 
@@ -170,6 +168,8 @@ routes! {
         GET    "/oauth/clients" => elsewhere::none;
         GET    "/apps/{app}/webhooks" => elsewhere::none_of_app;
         GET    "/apps/{app}/pipeline-couplings" => elsewhere::no_coupling;
+        GET    "/addons/{addon}/log-drains" => elsewhere::no_addon;
+        PUT    "/addons/{addon}/log-drains/{drain}" => elsewhere::no_addon;
     }
 
     /// Method and path of the exec manager's routes, whose credentials name the app.
