@@ -11,11 +11,13 @@
 //! * [`platform`]: what the Platform API answers, as types.
 //! * [`client`]: the Platform API from outside; [`introduction`]: who a server says it is.
 //! * [`frame`], [`socket`]: how all of that goes over Unix sockets.
+//! * [`clock`], [`decimal`]: times and numbers, and how they are written.
 //! * [`removal`]: how a directory that an app could write goes, which several roles have to do.
 
 pub mod build;
 pub mod client;
 pub mod clock;
+pub mod decimal;
 pub mod drains;
 pub mod engine;
 pub mod frame;

@@ -4,7 +4,7 @@
 //! TEXT`, without the structured data that the standard asks for (heroku/logplex, `logplex_syslog_utils`,
 //! `logplex_http_drain`). Both end with a line feed that is counted.
 
-use dozen_api::{clock, logs::Source};
+use dozen_api::{clock, decimal, logs::Source};
 
 use crate::batch::Record;
 
@@ -51,7 +51,7 @@ impl Writer {
             [priority, &self.time, b" ", &self.host, b" ", source, b" ", process, self.after_process, record.text];
         let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
         to.reserve(length + 8);
-        decimal(to, length);
+        decimal::push(to, length as u64);
         to.push(b' ');
         parts.iter().for_each(|part| to.extend_from_slice(part));
         to.push(b'\n');
@@ -74,20 +74,6 @@ impl Writer {
             fraction /= 10;
         }
     }
-}
-
-fn decimal(to: &mut Vec<u8>, mut number: usize) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    to.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]

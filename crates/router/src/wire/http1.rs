@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+pub(crate) use dozen_api::decimal::push as push_number;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -400,20 +401,6 @@ pub(crate) fn put(output: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     output.extend_from_slice(b": ");
     output.extend_from_slice(value);
     output.extend_from_slice(b"\r\n");
-}
-
-/// Writes a number.
-pub(crate) fn push_number(output: &mut Vec<u8>, mut number: u64) {
-    let (mut digits, mut at) = ([0; 20], 20);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    output.extend_from_slice(&digits[at..]);
 }
 
 /// Writes the line with a chunk's size.
