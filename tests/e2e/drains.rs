@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
-use dozen_testkit::App;
+use dozen_testkit::{App, wait_until};
 
 use crate::platform;
 
 const LONG: Duration = Duration::from_secs(120);
+/// What the platform says on its terminal when it is ready (`src/server/greeting.rs`).
+const GREETING_LINES: usize = 15;
 
 /// Takes syslog messages with octet counting and hands them on, from one connection after another.
 fn receive(listener: TcpListener) -> mpsc::Receiver<String> {
@@ -44,7 +46,8 @@ fn a_drain_gets_the_lines_of_the_app_whatever_is_killed() {
     let url = format!("syslog://{}", listener.local_addr().expect("an address"));
     let messages = receive(listener);
     drop(app.heroku(&["drains:add", &url]).says(&format!("Successfully added drain {url}")));
-    drop(app.heroku(&["drains"]).says(&url).says("(d."));
+    drop(app.heroku(&["drains", "--extended"]).says(&url).says("(d.").says_not("Add-on Drains"));
+    drop(app.heroku(&["drains", "--json"]).says(&format!("\"url\": \"{url}\"")).says("\"addon\": null"));
     let _pushed = app.push();
     wait_for(&messages, " app build - - -----> ");
     wait_for(&messages, " heroku web.1 - - State changed from starting to up");
@@ -63,6 +66,57 @@ fn a_drain_gets_the_lines_of_the_app_whatever_is_killed() {
     drop(refused.says("DOZEN_DRAIN_ALLOW_NETWORKS"));
     drop(app.heroku(&["drains:remove", &url]).says(&format!("Successfully removed drain {url}")));
     assert_eq!(app.heroku(&["drains"]).stdout, "");
+}
+
+#[test]
+fn the_platforms_own_output_is_records_that_hold_no_secret() {
+    let platform =
+        platform().variable("DOZEN_DRAIN_ALLOW_NETWORKS", "127.0.0.1/32").variable("DOZEN_LOG", "debug").start();
+    let app = App::plain_without_cli(&platform, "discreet");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener); // both drains fail, and are told to
+    let body = serde_json::json!({"url": format!("http://me:hunter2-password@{address}/in?key=hunter2-query")});
+    assert_eq!(platform.api("POST", "/apps/discreet/log-drains", Some(&body)).0, 201);
+    let (_, shown) = platform.api("GET", "/apps/discreet", None);
+    let exporter = serde_json::json!({
+        "type": "otlphttp", "endpoint": format!("http://{address}"), "headers": {"api-key": "hunter2-header"}
+    });
+    let owner = serde_json::json!({"id": shown["id"], "type": "app"});
+    let body = serde_json::json!({"owner": owner, "signals": ["logs", "metrics", "traces"], "exporter": exporter});
+    let (status, made) = platform.api("POST", "/telemetry-drains", Some(&body));
+    assert_eq!((status, &made["signals"]), (201, &serde_json::json!(["traces", "metrics", "logs"])));
+    let body = serde_json::json!({"SECRET_KEY": "hunter2-variable"});
+    assert_eq!(platform.api("PATCH", "/apps/discreet/config-vars", Some(&body)).0, 200);
+    let (_, session) = platform.api("POST", "/apps/discreet/log-sessions", Some(&serde_json::json!({"tail": false})));
+    let url = session["logplex_url"].as_str().expect("a URL");
+    let read = std::process::Command::new("curl").args(["-sS", url]).output().expect("curl");
+    assert!(read.status.success() && !read.stdout.is_empty());
+    let _pushed = app.push(); // a build and dynos, both with the variable
+    assert_eq!(app.get("/print/needle").status, 200);
+    platform.kill_role("logs");
+    platform.kill_role("control");
+    let (status, _) = platform.api("GET", "/apps/discreet", None);
+    assert_eq!(status, 200);
+    wait_until("both drains to fail", LONG, || platform.output().matches("a drain fails").count() >= 2);
+
+    let output = platform.output();
+    let key = platform.client_variable("HEROKU_API_KEY").expect("a key");
+    let token = url.split_once("token=").expect("a token").1;
+    for secret in ["hunter2", key.as_str(), token] {
+        let told = output.lines().find(|line| line.contains(secret));
+        assert_eq!(told, None, "a secret is in the platform's own output");
+    }
+    // Time, level and place before each; one line each.
+    let is_record = |line: &str| {
+        let mut words = line.split_whitespace();
+        let time = words.next().is_some_and(|time| time.ends_with('Z') && time.contains('T'));
+        time && words.next().is_some_and(|level| ["ERROR", "WARN", "INFO", "DEBUG"].contains(&level))
+    };
+    let records = output.lines().filter(|line| is_record(line)).count();
+    assert!(records > 10, "{output}");
+    let other: Vec<&str> = output.lines().filter(|line| !is_record(line)).collect();
+    assert!(other.len() <= GREETING_LINES, "{other:#?}");
 }
 
 #[test]

@@ -30,6 +30,11 @@ fn the_stream_holds_app_router_and_platform_lines_and_can_be_filtered() {
     drop(app.heroku(&["logs", "-n", "1500", "--source", "app"]).says("app[").says_not("heroku["));
     drop(app.heroku(&["logs", "-n", "1500", "--dyno-name", "web.1"]).says("[web.1]").says_not("[worker.1]"));
     drop(app.heroku(&["logs", "-n", "1500", "--process-type", "worker"]).says("[worker.1]").says_not("[web.1]"));
+    drop(app.heroku(&["logs", "-n", "1500", "-d", "worker.1"]).says("[worker.1]").says_not("[web.1]"));
+    drop(app.heroku(&["logs", "-n", "1500", "--dyno", "web.1", "--no-color"]).says("app[web.1]: needle"));
+    drop(app.heroku(&["logs", "-n", "1500", "--ps", "web", "-s", "app", "--force-colors"]).says("needle"));
+    let both = app.heroku(&["logs", "--num", "1500", "--source", "heroku", "--process-type", "web"]);
+    drop(both.says("heroku[web.1]: State changed").says_not("app[").says_not("heroku[router]"));
     drop(app.heroku(&["logs", "-n", "1500", "--dyno-name", "router"]).says("at=info").says_not("[web.1]:"));
 
     platform.stop_server();

@@ -49,7 +49,7 @@ pub struct Telemetry {
     pub grpc: bool,
     /// Sent with every request; they hold keys.
     pub headers: BTreeMap<String, Secret>,
-    /// Traces, which there are none of.
+    /// Spans of requests, as the router sees them.
     pub traces: bool,
     /// Lines.
     pub logs: bool,
@@ -77,6 +77,9 @@ pub enum Invalid {
         "has a path, query or user, which a syslog server never sees. Use one like syslog+tls://logs.example.com:6514"
     )]
     Surplus,
+    /// Only one word is known there.
+    #[error("has a # part that means nothing. Only TLS with a certificate that nobody checks has one: #insecure")]
+    Fragment,
 }
 
 const FORMS: &str = "https://user:password@logs.example.com/path, syslog+tls://logs.example.com:6514 or \
@@ -87,10 +90,28 @@ const FORMS: &str = "https://user:password@logs.example.com/path, syslog+tls://l
 pub struct Address {
     /// How the other side is spoken to.
     pub protocol: Protocol,
-    /// Over TLS, its certificate verified.
-    pub tls: bool,
+    /// Whether over TLS.
+    pub tls: Tls,
     /// Where it is.
     pub host: Host,
+}
+
+/// How a connection to a receiver is made safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// Not at all.
+    None,
+    /// By TLS with the receiver's certificate verified.
+    Verified,
+    /// By TLS with whoever answers: a URL that ends in `#insecure`.
+    Insecure,
+}
+
+impl Tls {
+    /// Whether there is TLS.
+    pub fn is_some(self) -> bool {
+        self != Self::None
+    }
 }
 
 /// How a receiver is spoken to.
@@ -119,12 +140,13 @@ impl fmt::Debug for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.protocol {
-            Protocol::Syslog => write!(f, "syslog{}://{}", if self.tls { "+tls" } else { "" }, self.host),
+            Protocol::Syslog => write!(f, "syslog{}://{}", if self.tls.is_some() { "+tls" } else { "" }, self.host)?,
             Protocol::Http { target, authority, .. } => {
                 let path = target.split('?').next().unwrap_or_default();
-                write!(f, "http{}://{authority}{path}", if self.tls { "s" } else { "" })
+                write!(f, "http{}://{authority}{path}", if self.tls.is_some() { "s" } else { "" })?
             }
         }
+        if self.tls == Tls::Insecure { f.write_str("#insecure") } else { Ok(()) }
     }
 }
 
@@ -134,6 +156,7 @@ impl Address {
     /// # Errors
     /// When it is none.
     pub fn parse(url: &str) -> Result<Self, Invalid> {
+        let (url, fragment) = url.split_once('#').map_or((url, None), |(url, fragment)| (url, Some(fragment)));
         let uri: Uri = url.parse().map_err(|_| Invalid::Unreadable)?;
         let scheme = uri.scheme_str().ok_or(Invalid::Unreadable)?.to_ascii_lowercase();
         let (syslog, tls) = match scheme.as_str() {
@@ -142,6 +165,12 @@ impl Address {
             "http" => (false, false),
             "https" => (false, true),
             _ => return Err(Invalid::Scheme(scheme)),
+        };
+        let tls = match (tls, fragment) {
+            (true, None) => Tls::Verified,
+            (true, Some("insecure")) => Tls::Insecure,
+            (false, None) => Tls::None,
+            (_, Some(_)) => return Err(Invalid::Fragment),
         };
         let authority = uri.authority().ok_or(Invalid::NoHost)?.as_str();
         let (user, authority) = authority.rsplit_once('@').map_or((None, authority), |(user, rest)| (Some(user), rest));
@@ -161,12 +190,17 @@ impl Address {
             let port = uri.port_u16().ok_or(Invalid::NoPort)?;
             return Ok(Self { protocol: Protocol::Syslog, tls, host: Host { name, port } });
         }
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
         let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let user = user.map(|user| Secret::new(decoded(user)));
         let protocol = Protocol::Http { target, authority: authority.to_owned(), user };
         Ok(Self { protocol, tls, host: Host { name, port } })
     }
+}
+
+/// Whether a log drain's URL, which need not be a good one, leads to a syslog server.
+pub fn is_syslog(url: &str) -> bool {
+    url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("syslog"))
 }
 
 /// Percent-decodes; what is no such sequence stays, and bytes that are no UTF-8 become U+FFFD.
@@ -213,6 +247,8 @@ mod tests {
             ("SYSLOG+TLS://[2606:4700::1111]:6514/", "syslog+tls://[2606:4700::1111]:6514", 6514),
             ("https://me:se%40cret@logs.example.com/in?key=1", "https://logs.example.com/in", 443),
             ("http://logs.example.com:8080", "http://logs.example.com:8080/", 8080),
+            ("syslog+tls://logs.example.com:6514#insecure", "syslog+tls://logs.example.com:6514#insecure", 6514),
+            ("https://me:secret@logs.example.com/in?key=1#insecure", "https://logs.example.com/in#insecure", 443),
         ];
         for (url, shown, port) in good {
             let address = Address::parse(url).expect(url);
@@ -244,6 +280,8 @@ mod tests {
             ("syslog://example.com", Invalid::NoPort),
             ("syslog+tls://me@example.com:6514", Invalid::Surplus),
             ("syslog+tls://example.com:6514/path", Invalid::Surplus),
+            ("syslog+tls://example.com:6514#secure", Invalid::Fragment),
+            ("syslog://example.com:514#insecure", Invalid::Fragment),
         ];
         for (url, why) in bad {
             assert_eq!(Address::parse(url), Err(why), "{url}");

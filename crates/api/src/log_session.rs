@@ -16,7 +16,7 @@ use tokio::{io::AsyncReadExt, net::UnixStream};
 
 use crate::{
     frame,
-    logs::{Hello, Sent, Session},
+    logs::{Hello, Place, Sent, Session},
     socket,
 };
 
@@ -95,9 +95,11 @@ impl Reader {
         loop {
             while let Some(sent) = self.ready.pop_front() {
                 match &sent {
-                    Sent::Line { sequence, .. } => {
-                        self.session.after = self.session.after.max(Some(*sequence));
+                    // A line about the stream as a whole, before any of it, is no place to go on from.
+                    Sent::Line { place, .. } if place.sequence > 0 => {
+                        self.session.after = self.session.after.max(Some(*place));
                     }
+                    Sent::Line { .. } => {}
                     Sent::Caught if self.caught => continue,
                     Sent::Caught => {
                         self.caught = true;
@@ -127,7 +129,8 @@ impl Reader {
 
     async fn connect(&mut self) -> io::Result<UnixStream> {
         if self.caught && self.session.after.is_none() {
-            self.session.lines = 0; // the history, an empty one, has been shown
+            // The history had nothing to show, so whatever it has now came since. Who wanted none of it cannot tell.
+            self.session.after = (self.session.lines > 0).then_some(Place { sequence: 0, ordinal: None });
         }
         let deadline = tokio::time::Instant::now() + AWAY;
         loop {

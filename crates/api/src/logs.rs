@@ -9,6 +9,8 @@
 //!
 //! Callers use [`Sender`] for lines in, [`open_session`] for lines out, [`announce`] and [`remove`].
 
+use std::{fmt, str::FromStr};
+
 use dozen_domain::ids::{AppId, DynoId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -81,6 +83,42 @@ pub fn decode(from: &mut &[u8]) -> Option<Line> {
     Some(Line { app, at, source, process, text })
 }
 
+/// A place in an app's stream: just behind one of its lines. As text, the `id` of an event and so a `Last-Event-ID`, it is
+/// `1763856000000042-17`, or without the second number when that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The line's number in the stream. It grows, but not always by one.
+    pub sequence: u64,
+    /// How many lines were stored up to it. It grows by one a line, so it tells how many lines lie between two places.
+    pub ordinal: Option<u64>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ordinal {
+            Some(ordinal) => write!(f, "{}-{ordinal}", self.sequence),
+            None => write!(f, "{}", self.sequence),
+        }
+    }
+}
+
+/// A text that is no place in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a log line")]
+pub struct NotAPlace;
+
+impl FromStr for Place {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        let number = |text: &str| text.parse().map_err(|_| NotAPlace);
+        match text.split_once('-') {
+            Some((sequence, ordinal)) => Ok(Self { sequence: number(sequence)?, ordinal: Some(number(ordinal)?) }),
+            None => Ok(Self { sequence: number(text)?, ordinal: None }),
+        }
+    }
+}
+
 /// First frame of a connection to the logs role.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,9 +153,9 @@ pub struct Session {
     pub lines: u64,
     /// Go on with new lines.
     pub tail: bool,
-    /// Only lines after this sequence number (the client's `Last-Event-ID`); then all of them that history still
-    /// has, whatever `lines` says.
-    pub after: Option<u64>,
+    /// Only lines after this place (the client's `Last-Event-ID`); then all of them that history still has, whatever
+    /// `lines` says, and first of all how many it has no longer.
+    pub after: Option<Place>,
 }
 
 /// Logs role to session.
@@ -126,8 +164,9 @@ pub struct Session {
 pub enum Sent {
     /// One line, as people see it: `2026-01-02T03:04:05.678901+00:00 app[web.1]: text`.
     Line {
-        /// Its number in the app's stream; grows.
-        sequence: u64,
+        /// Where it stands; each is behind the one before. Of a line that is not in the stream itself, the place that
+        /// it speaks of.
+        place: Place,
         /// The line. It holds no `\n`, but may hold a bare `\r`, which ends a line in an event stream: whoever
         /// writes one must treat it so.
         text: String,
@@ -340,6 +379,16 @@ mod sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_is_written() {
+        for text in ["1763856000000042-17", "7"] {
+            assert_eq!(text.parse::<Place>().expect("a place").to_string(), text);
+        }
+        for text in ["", "-", "7-", "-7", "x", "7-1-1", "18446744073709551616"] {
+            assert_eq!(text.parse::<Place>(), Err(NotAPlace), "{text:?}");
+        }
+    }
 
     #[test]
     fn lines_round_trip() {

@@ -50,6 +50,10 @@ pub struct Spec {
     pub client: Option<Client>,
     /// Bytes of output to hold while nobody acknowledges.
     pub backlog_bytes: u64,
+    /// Longest time for which the dyno is held up when they are full and nothing of them is acknowledged.
+    pub hold_ms: u64,
+    /// Time for which output is held after the dyno's end while nobody comes to acknowledge it.
+    pub linger_ms: u64,
 }
 
 /// How a dyno bears with the client that it is for.
@@ -86,6 +90,25 @@ pub struct Record {
     pub logged: bool,
     /// Anything else the engine wants to find again after a restart (network slot, directories, cgroup).
     pub engine: BTreeMap<String, String>,
+}
+
+/// What a shim leaves at its end as `run/dynos/<dyno id>.lost` when output was never stored. The logs role tells it (L13)
+/// and removes the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Whose output.
+    pub app: AppId,
+    /// Which dyno's.
+    pub name: DynoName,
+    /// How much of it.
+    pub bytes: u64,
+    /// When the first of it was written.
+    pub since: Micros,
+}
+
+impl Lost {
+    /// What the directory's name is followed by in the file's.
+    pub const EXTENSION: &str = "lost";
 }
 
 /// How a container is made.
@@ -307,12 +330,20 @@ impl Output {
 
     /// The frame's bytes, without the length before it.
     pub fn encode(&self) -> Vec<u8> {
-        let mut frame = Vec::with_capacity(Self::HEAD + self.bytes.len());
-        frame.extend_from_slice(&self.offset.to_le_bytes());
-        frame.extend_from_slice(&self.at.to_le_bytes());
-        frame.extend_from_slice(&self.dropped.to_le_bytes());
-        frame.extend_from_slice(&self.bytes);
-        frame
+        let mut frame = Vec::new();
+        Self::append(&mut frame, (self.offset, self.at, self.dropped, &self.bytes));
+        frame.split_off(4)
+    }
+
+    /// Appends a whole frame of offset, time, dropped bytes and bytes, with the length before it.
+    pub fn append(to: &mut Vec<u8>, (offset, at, dropped, bytes): (u64, Micros, u64, &[u8])) {
+        let length = Self::HEAD + bytes.len();
+        to.reserve(4 + length);
+        to.extend_from_slice(&(length as u32).to_le_bytes());
+        to.extend_from_slice(&offset.to_le_bytes());
+        to.extend_from_slice(&at.to_le_bytes());
+        to.extend_from_slice(&dropped.to_le_bytes());
+        to.extend_from_slice(bytes);
     }
 
     /// Reads a frame's bytes; `None` when it is too short.

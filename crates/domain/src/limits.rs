@@ -245,6 +245,11 @@ limits! {
     log_local_buffer_lines = 20_000;
     /// Bytes of output a shim holds while the logs role is away.
     shim_backlog_bytes = 1_048_576;
+    /// A dyno whose backlog is full is held up for this long at most while nothing of it is stored; then its oldest
+    /// output is dropped (L12).
+    shim_hold_ms = 1_000;
+    /// Time for which output of a dyno that has ended is held while nobody comes to store it; then it is lost (L13).
+    shim_linger_seconds = 600;
     /// Time for which lines of history are kept.
     log_history_seconds = 604_800;
     /// Silence after which a line without its end is taken for a whole one.
@@ -255,8 +260,10 @@ limits! {
     drain_buffer_lines = 1_024;
     /// Lines that wait for a drain that has failed for long (L10).
     drain_shrunk_lines = 10;
-    /// Time of failures after which fewer lines wait for a drain.
+    /// Time of failures after which fewer lines wait for an HTTP drain.
     drain_shrink_seconds = 300;
+    /// Failures in a row after which fewer lines wait for a syslog drain.
+    drain_shrink_tries = 10;
     /// Requests that carry one frame of lines before they are given up (L10).
     drain_tries = 3;
     /// Size at which a request to a drain holds enough lines.

@@ -40,7 +40,7 @@ struct Position {
 
 /// Where somebody who reads lines by ordinal is: a block of a segment.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Place {
+pub(crate) struct Bookmark {
     segment: u64,
     offset: u64,
     ordinal: u64, // of the first line there
@@ -249,18 +249,18 @@ impl Buffer {
     /// When a segment cannot be read.
     pub(crate) fn read(
         &self,
-        place: &mut Place,
+        place: &mut Bookmark,
         from: u64,
         mut each: impl FnMut(u64, &Record<'_>) -> bool,
     ) -> io::Result<()> {
         let known = self.segments.iter().position(|segment| segment.name == place.segment && place.ordinal <= from);
         let begin = known.unwrap_or_else(|| {
-            *place = Place::default();
+            *place = Bookmark::default();
             self.segments.iter().rposition(|segment| segment.ordinal <= from).unwrap_or(0)
         });
         for (index, segment) in self.segments.iter().enumerate().skip(begin) {
             if index > begin || place.segment != segment.name {
-                *place = Place { segment: segment.name, offset: 0, ordinal: segment.ordinal };
+                *place = Bookmark { segment: segment.name, offset: 0, ordinal: segment.ordinal };
             }
             let opened;
             let (file, length) = match &self.file {
@@ -507,7 +507,7 @@ mod tests {
     fn lines_are_read_by_ordinal_from_wherever_somebody_is() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut buffer = open(directory.path());
-        let (mut place, mut next, mut got) = (Place::default(), 0, Vec::new());
+        let (mut place, mut next, mut got) = (Bookmark::default(), 0, Vec::new());
         for n in 0..100 {
             store(&mut buffer, n * 3, n * 3 + 3);
             let most = if n % 2 == 0 { 1 } else { 9 };
@@ -531,7 +531,7 @@ mod tests {
         read.expect("a read");
         assert_eq!(again[..3], [next - 3, next - 2, next - 1], "going back works too");
         let mut first = None;
-        let read = buffer.read(&mut Place::default(), 0, |ordinal, _| {
+        let read = buffer.read(&mut Bookmark::default(), 0, |ordinal, _| {
             first = Some(ordinal);
             false
         });

@@ -17,7 +17,8 @@ use std::{
 
 use dozen_api::{
     clock::{self, Micros},
-    logs::Source,
+    logs::{Place, Source},
+    shim::Lost,
 };
 use dozen_domain::{
     codes::Code,
@@ -28,8 +29,9 @@ use tokio::sync::{Notify, futures::Notified};
 use crate::{
     Options,
     batch::{Batch, Producer, Record},
-    buffer::{Buffer, Place, Snapshot},
+    buffer::{Bookmark, Buffer, Snapshot},
     tail::{self, Tail},
+    turns::{Turn, Turns},
 };
 
 /// A file to which nothing was written for this long is closed.
@@ -150,6 +152,7 @@ pub(crate) struct Channel {
     inner: Mutex<Inner>,
     stored: Notify,
     drains: AtomicUsize,
+    turns: Turns,
 }
 
 struct Inner {
@@ -189,6 +192,7 @@ impl Channel {
             inner: Mutex::new(inner),
             stored: Notify::new(),
             drains: AtomicUsize::new(0),
+            turns: Turns::default(),
         }
     }
 
@@ -202,7 +206,10 @@ impl Channel {
             Some(buffer) => buffer,
             None => {
                 let live = |producer: &Producer| match producer {
-                    Producer::Dyno(dyno) => self.dynos_dir.join(DynoId(*dyno).to_string()).exists(),
+                    Producer::Dyno(dyno) => {
+                        let directory = self.dynos_dir.join(DynoId(*dyno).to_string());
+                        directory.exists() || directory.with_extension(Lost::EXTENSION).exists()
+                    }
                     Producer::Sender(_) => true,
                 };
                 let buffer = Buffer::open(self.directory.clone(), self.keep, live)?;
@@ -259,11 +266,12 @@ impl Channel {
 
     fn store(&self, inner: &mut Inner, batch: &Batch) -> io::Result<()> {
         self.buffer(inner)?;
-        let first = inner.next;
+        let (first, mut before) = (inner.next, None);
         if let Some(buffer) = &mut inner.buffer {
+            before = Some(buffer.ordinal());
             buffer.append(first, batch)?;
         }
-        inner.show(batch);
+        inner.show(batch, before, 1);
         self.stored.notify_waiters();
         Ok(())
     }
@@ -278,7 +286,8 @@ impl Channel {
         if let (Some(mark), Some(buffer)) = (batch.mark, &mut inner.buffer) {
             buffer.give_up(mark);
         }
-        inner.show(batch);
+        let before = inner.buffer.as_ref().map(Buffer::ordinal);
+        inner.show(batch, before, 0);
     }
 
     /// Tells how many lines are missing from history, and stores a batch, together or not at all.
@@ -334,7 +343,7 @@ impl Channel {
     /// When history cannot be read.
     pub(crate) fn read(
         &self,
-        place: &mut Place,
+        place: &mut Bookmark,
         from: u64,
         each: impl FnMut(u64, &Record<'_>) -> bool,
     ) -> io::Result<()> {
@@ -362,9 +371,14 @@ impl Channel {
         };
     }
 
-    /// Says whether a drain reads this stream.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.drains.load(Ordering::Relaxed) > 0
+    /// Waits for the turn to store lines in this stream; `None` when no drain reads it, and nobody has to wait.
+    pub(crate) async fn turn(&self) -> Option<Turn<'_>> {
+        if self.drains.load(Ordering::Relaxed) > 0 { Some(self.turns.next().await) } else { None }
+    }
+
+    /// Where drains say that they lag behind.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Takes a tail off the stream.
@@ -421,12 +435,13 @@ impl Channel {
 }
 
 impl Inner {
-    /// Shows a batch to tails under the next numbers.
-    fn show(&mut self, batch: &Batch) {
+    /// Shows a batch to tails under the next numbers. `before` lines were stored before it, and `each` of its own.
+    fn show(&mut self, batch: &Batch, before: Option<u64>, each: u64) {
         let first = self.next;
         self.next += u64::from(batch.lines);
         self.used = Instant::now();
-        tail::publish(&self.tails, first, batch);
+        let place = |n: u64| Place { sequence: first + n, ordinal: before.map(|before| before + each * (n + 1)) };
+        tail::publish(&self.tails, (0..).map(place), batch);
     }
 }
 

@@ -11,6 +11,7 @@
 //! * [`channel`]: gives each line of an app its number, stores it, then shows it to the app's tails.
 //! * [`buffer`]: the last lines of an app on disk, in [`block`]s, together with how far each producer is stored.
 //! * [`drain`]: sends streams to receivers elsewhere, reading them from history.
+//! * [`turns`]: how dynos that write let the drains of their app keep up.
 //! * [`session`], [`tail`]: history and new lines, filtered, without gap or repeat between them.
 //!
 //! **A line is stored together with its producer's position, in one write**, so that after a kill at any instant the
@@ -32,6 +33,7 @@ mod server;
 mod session;
 mod shims;
 mod tail;
+mod turns;
 
 use std::{
     fs, io,

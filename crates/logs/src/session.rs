@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io};
 
 use dozen_api::{
     clock, frame,
-    logs::{Sent, Session, Source},
+    logs::{Place, Sent, Session, Source},
 };
 use dozen_domain::codes::Code;
 use tokio::{
@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     Role,
     batch::{Record, records},
+    block::Block,
     buffer::Snapshot,
     tail::{Filter, Tail},
 };
@@ -49,7 +50,8 @@ pub(crate) async fn serve(role: &Role, connection: UnixStream, session: Session)
             }
             Err(error) => {
                 tracing::warn!(app = %session.app, %error, "cannot read an app's log history");
-                out.add(&Sent::Line { sequence: 0, text: unavailable() })?;
+                let place = Place { sequence: 0, ordinal: None };
+                out.add(&Sent::Line { place, text: about_itself(Code::L15, "") })?;
             }
         }
         out.add(&Sent::Caught)?;
@@ -66,24 +68,55 @@ pub(crate) async fn serve(role: &Role, connection: UnixStream, session: Session)
     served
 }
 
-/// What a session is told in place of history that cannot be read.
-fn unavailable() -> String {
-    let code = Code::L15;
-    let text = format!("Error {code} ({})", code.description());
+/// What a session is told about itself: that history cannot be read, or what it has no longer.
+fn about_itself(code: Code, what: &str) -> String {
+    let text = format!("Error {code} ({}){what}", code.description());
     Record { at: clock::now(), source: Source::Heroku, process: b"logplex", text: text.as_bytes() }.line()
 }
 
 /// Which lines of history are wanted.
 struct Wanted<'a> {
     filter: &'a Filter,
-    after: Option<u64>,
+    after: Option<Place>,
     oldest: clock::Micros,
 }
 
 impl Wanted<'_> {
-    fn matches(&self, number: u64, record: &Record<'_>) -> bool {
-        self.after.is_none_or(|after| number > after) && record.at >= self.oldest && self.filter.matches(record)
+    fn is_after(&self, number: u64) -> bool {
+        self.after.is_none_or(|after| number > after.sequence)
     }
+
+    fn matches(&self, number: u64, record: &Record<'_>) -> bool {
+        self.is_after(number) && record.at >= self.oldest && self.filter.matches(record)
+    }
+}
+
+/// A block's lines with their places.
+fn lines(block: &Block) -> impl Iterator<Item = (Place, Record<'_>)> {
+    let place = |n: u64| Place { sequence: block.head.sequence + n, ordinal: Some(block.head.ordinal + n + 1) };
+    (0..).map(place).zip(records(block.records()))
+}
+
+/// How many lines of the app came after the one where the session goes on and are in the history no longer, because of
+/// their number or of their age; and the place of the last of them. `None` when there are none.
+fn missing(snapshot: &Snapshot, wanted: &Wanted<'_>) -> io::Result<Option<(u64, Place)>> {
+    let Some(after) = wanted.after else { return Ok(None) };
+    let (mut missed, mut last) = (0, None);
+    for (n, block) in snapshot.blocks().enumerate() {
+        let block = block?;
+        let head = &block.head;
+        if n == 0 && after.sequence < head.sequence {
+            missed = after.ordinal.map_or(0, |ordinal| head.ordinal.saturating_sub(ordinal));
+            last = Some(Place { sequence: head.sequence - 1, ordinal: Some(head.ordinal) });
+        }
+        for (place, record) in lines(&block).filter(|(place, _)| wanted.is_after(place.sequence)) {
+            if record.at >= wanted.oldest {
+                return Ok(last.filter(|_| missed > 0).map(|last| (missed, last)));
+            }
+            (missed, last) = (missed + 1, Some(place));
+        }
+    }
+    Ok(last.filter(|_| missed > 0).map(|last| (missed, last)))
 }
 
 /// Sends the last `most` wanted lines of history.
@@ -91,27 +124,30 @@ async fn history(snapshot: &Snapshot, wanted: &Wanted<'_>, most: u64, out: &mut 
     if most == 0 {
         return Ok(());
     }
+    if let Some((missed, place)) = missing(snapshot, wanted)? {
+        let what = format!(" -> {missed} messages since this session's last one are no longer in the history");
+        out.add(&Sent::Line { place, text: about_itself(Code::L11, &what) })?;
+    }
     let mut skip = 0;
     if most < u64::MAX {
         let mut total: u64 = 0;
         for block in snapshot.blocks() {
             let block = block?;
-            let lines = (block.head.sequence..).zip(records(block.records()));
-            total += lines.filter(|(number, record)| wanted.matches(*number, record)).count() as u64;
+            total += lines(&block).filter(|(place, record)| wanted.matches(place.sequence, record)).count() as u64;
         }
         skip = total.saturating_sub(most);
     }
     for block in snapshot.blocks() {
         let block = block?;
-        for (sequence, record) in (block.head.sequence..).zip(records(block.records())) {
-            if !wanted.matches(sequence, &record) {
+        for (place, record) in lines(&block) {
+            if !wanted.matches(place.sequence, &record) {
                 continue;
             }
             if skip > 0 {
                 skip -= 1;
                 continue;
             }
-            out.add(&Sent::Line { sequence, text: record.line() })?;
+            out.add(&Sent::Line { place, text: record.line() })?;
         }
         out.flush_full().await?;
     }
@@ -129,8 +165,8 @@ async fn follow(tail: &Tail, mut reader: OwnedReadHalf, out: &mut Out) -> io::Re
             },
             _ = reader.read(&mut gone) => return Err(io::ErrorKind::UnexpectedEof.into()),
         };
-        for (sequence, text) in lines {
-            out.add(&Sent::Line { sequence, text: text.to_string() })?;
+        for (place, text) in lines {
+            out.add(&Sent::Line { place, text: text.to_string() })?;
             out.flush_full().await?;
         }
         out.flush().await?;

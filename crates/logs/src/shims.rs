@@ -9,10 +9,24 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use dozen_api::shim::Record;
-use dozen_domain::ids::{AppId, DynoId};
+use dozen_api::{
+    clock,
+    logs::Source,
+    shim::{Lost, Record},
+};
+use dozen_domain::{
+    codes::Code,
+    ids::{AppId, DynoId},
+};
 
-use crate::{Role, batch::Producer, reader};
+use crate::{
+    Role,
+    batch::{Batch, Mark, Producer},
+    reader,
+};
+
+/// The position of a dyno of whose output nothing more will come, because the rest was told to be lost.
+pub(crate) const LOST: u64 = u64::MAX;
 
 /// The dynos whose directories were seen, with the app in whose stream their output belongs.
 pub(crate) struct Shims {
@@ -79,12 +93,42 @@ pub(crate) async fn scan(role: &Arc<Role>) {
         add(role, *dyno);
         tokio::task::yield_now().await;
     }
+    tell_lost(role);
     for (dyno, app) in before.into_iter().filter(|(dyno, _)| !present.contains(dyno)) {
         role.shims.known().remove(&dyno);
         if let Some(app) = app {
             role.channels.channel(app).forget(Producer::Dyno(dyno.0));
         }
     }
+}
+
+/// Tells (L13) what shims have left word of: output that was not stored while there was time for it.
+fn tell_lost(role: &Role) {
+    let entries = fs::read_dir(&role.shims.directory).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == Lost::EXTENSION))
+    {
+        let dyno = path.file_stem().and_then(|name| name.to_str()?.parse::<DynoId>().ok());
+        let lost = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Lost>(&text).ok());
+        if let (Some(dyno), Some(lost)) = (dyno, lost) {
+            let channel = role.channels.channel(lost.app);
+            channel.append(&loss(
+                dyno,
+                &format!("{} bytes of {} lost since {}.", lost.bytes, lost.name, clock::rfc3339_micros(lost.since)),
+            ));
+            channel.forget(Producer::Dyno(dyno.0));
+        }
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a dyno's last word");
+        }
+    }
+}
+
+/// A line that says what of a dyno's output is lost, stored once however often it is given.
+pub(crate) fn loss(dyno: DynoId, what: &str) -> Batch {
+    let mark = Some(Mark { producer: Producer::Dyno(dyno.0), position: LOST });
+    let mut batch = Batch { mark, ..Batch::default() };
+    batch.push(clock::now(), Source::App, "log-shuttle", format!("Error {}: {what}", Code::L13).as_bytes());
+    batch
 }
 
 fn list(directory: &Path) -> io::Result<HashSet<DynoId>> {

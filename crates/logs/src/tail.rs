@@ -10,7 +10,7 @@ use std::{
 
 use dozen_api::{
     clock::{self, Micros},
-    logs::{Session, Source},
+    logs::{Place, Session, Source},
 };
 use dozen_domain::codes::Code;
 use tokio::sync::Notify;
@@ -41,10 +41,10 @@ impl Filter {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<(u64, Arc<str>)>,
+    waiting: VecDeque<(Place, Arc<str>)>,
     dropped: u64,
     dropped_since: Micros,
-    dropped_last: u64,
+    dropped_last: Option<Place>,
     ended: bool,
 }
 
@@ -68,16 +68,16 @@ impl Tail {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, sequence: u64, at: Micros, line: impl FnOnce() -> Arc<str>) {
+    fn push(&self, place: Place, at: Micros, line: impl FnOnce() -> Arc<str>) {
         let mut state = self.state();
         if state.dropped > 0 || state.waiting.len() >= self.capacity {
             if state.dropped == 0 {
                 state.dropped_since = at;
             }
             state.dropped += 1;
-            state.dropped_last = sequence;
+            state.dropped_last = Some(place);
         } else {
-            state.waiting.push_back((sequence, line()));
+            state.waiting.push_back((place, line()));
         }
         drop(state);
         self.nudge.notify_one();
@@ -90,13 +90,13 @@ impl Tail {
     }
 
     /// Waits for lines and takes all, then the notice of those that did not fit; `None` at the end. May be cancelled.
-    pub(crate) async fn next(&self) -> Option<VecDeque<(u64, Arc<str>)>> {
+    pub(crate) async fn next(&self) -> Option<VecDeque<(Place, Arc<str>)>> {
         loop {
             {
                 let mut state = self.state();
                 let mut lines = std::mem::take(&mut state.waiting);
-                if state.dropped > 0 {
-                    lines.push_back((state.dropped_last, overflow(state.dropped, state.dropped_since)));
+                if let Some(last) = state.dropped_last.take() {
+                    lines.push_back((last, overflow(state.dropped, state.dropped_since)));
                     state.dropped = 0;
                 }
                 if !lines.is_empty() {
@@ -119,15 +119,15 @@ fn overflow(dropped: u64, since: Micros) -> Arc<str> {
     record.line().into()
 }
 
-/// Shows a batch, whose first line has number `first`, to tails. A line is made printable once at most.
-pub(crate) fn publish(tails: &[Arc<Tail>], first: u64, batch: &Batch) {
+/// Shows a batch to tails, whose lines stand at these places. A line is made printable once at most.
+pub(crate) fn publish(tails: &[Arc<Tail>], places: impl Iterator<Item = Place>, batch: &Batch) {
     if tails.is_empty() {
         return;
     }
-    for (sequence, record) in (first..).zip(records(&batch.records)) {
+    for (place, record) in places.zip(records(&batch.records)) {
         let mut line: Option<Arc<str>> = None;
         for tail in tails.iter().filter(|tail| tail.filter.matches(&record)) {
-            tail.push(sequence, record.at, || line.get_or_insert_with(|| record.line().into()).clone());
+            tail.push(place, record.at, || line.get_or_insert_with(|| record.line().into()).clone());
         }
     }
 }
@@ -157,12 +157,13 @@ mod tests {
             for n in numbers {
                 let mut batch = Batch::default();
                 batch.push(1_704_067_200_000_000, Source::App, "web.1", n.to_string().as_bytes());
-                publish(std::slice::from_ref(&tail), n, &batch);
+                let place = Place { sequence: n, ordinal: None };
+                publish(std::slice::from_ref(&tail), std::iter::once(place), &batch);
             }
         };
         push(1..11);
         let lines = tail.next().await.expect("lines");
-        let numbers: Vec<u64> = lines.iter().map(|(number, _)| *number).collect();
+        let numbers: Vec<u64> = lines.iter().map(|(place, _)| place.sequence).collect();
         assert_eq!(numbers, [1, 2, 3, 10]);
         let told = "heroku[logplex]: Error L11 (Tail buffer overflow) -> This tail session dropped 7 messages since \
                     2024-01-01T00:00:00.000000+00:00";

@@ -9,7 +9,10 @@ use axum::{
 };
 use bytes::Bytes;
 use dozen_api::{
-    clock::rfc3339_seconds, log_session::open_session, logs::Sent, platform::log_session::LogSession as View,
+    clock::rfc3339_seconds,
+    log_session::open_session,
+    logs::{Place, Sent},
+    platform::log_session::LogSession as View,
 };
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -81,7 +84,7 @@ fn events(
         let mut piece = Vec::with_capacity(PIECE);
         for sent in next? {
             match sent {
-                Ok(Sent::Line { sequence, text }) => event(&mut piece, sequence, &text),
+                Ok(Sent::Line { place, text }) => event(&mut piece, place, &text),
                 Ok(Sent::Caught) => {}
                 Err(error) => return Some((Err(error), None)),
             }
@@ -95,8 +98,8 @@ fn events(
 }
 
 /// One event. A bare carriage return would end the line, and with it smuggle fields in.
-fn event(piece: &mut Vec<u8>, sequence: u64, text: &str) {
-    piece.extend_from_slice(format!("id: {sequence}\n").as_bytes());
+fn event(piece: &mut Vec<u8>, place: Place, text: &str) {
+    piece.extend_from_slice(format!("id: {place}\n").as_bytes());
     for line in text.split(['\r', '\n']).filter(|line| !line.is_empty()) {
         piece.extend_from_slice(b"data: ");
         piece.extend_from_slice(line.as_bytes());
@@ -116,7 +119,7 @@ mod tests {
     }
 
     fn line(sequence: u64, text: &str) -> Sent {
-        Sent::Line { sequence, text: text.to_owned() }
+        Sent::Line { place: Place { sequence, ordinal: None }, text: text.to_owned() }
     }
 
     #[tokio::test]

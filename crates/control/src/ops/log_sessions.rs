@@ -91,11 +91,11 @@ pub fn create(context: &Context, app: &App, account: &Account, new: New) -> Resu
     Ok(Opened { id: LogSessionId::random(), url, created_at: now })
 }
 
-/// What a session's URL may read. `after` is the number of the last line that the client has.
+/// What a session's URL may read. `after` is the place of the last line that the client has.
 ///
 /// # Errors
 /// When the URL is not valid, too old, or its account has lost the app.
-pub async fn redeem(context: &Context, token: &str, after: Option<u64>) -> Result<logs::Session> {
+pub async fn redeem(context: &Context, token: &str, after: Option<logs::Place>) -> Result<logs::Session> {
     let now = context.now();
     let refused = |_| Error::NotFound("session");
     let grant: Grant = ticket::redeem(&context.keys.ticket, PURPOSE, now, token).map_err(refused)?;

@@ -1,7 +1,4 @@
-//! Telemetry drains: an app's lines and measurements to an OpenTelemetry consumer.
-//!
-//! The platform makes no traces. A drain may ask for them, as the official client does unless told otherwise; there are
-//! none to send.
+//! Telemetry drains: an app's lines, measurements and requests to an OpenTelemetry consumer.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +28,7 @@ const HEADER_VALUE_BYTES: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
-    /// Accepted; there are none.
+    /// Requests, a span each.
     Traces,
     /// Measurements of dynos and requests.
     Metrics,
@@ -71,7 +68,7 @@ pub struct TelemetryDrain {
 }
 
 impl TelemetryDrain {
-    /// What it is sent. Traces are always among it: there are none to leave out.
+    /// What it is sent.
     pub fn signals(&self) -> Vec<Signal> {
         let logs = self.to.logs.then_some(Signal::Logs);
         let metrics = self.to.metrics.then_some(Signal::Metrics);

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use dozen_api::{
     frame,
-    logs::{Hello, Sent, Session, Source},
+    logs::{Hello, Place, Sent, Session, Source},
     socket,
 };
 use http::{Method, Request};
@@ -22,7 +22,8 @@ fn logs_role(api: &Api) -> JoinHandle<Session> {
         let hello: Option<Hello> = frame::read(&mut connection).await.expect("a frame");
         let Some(Hello::Session(session)) = hello else { panic!("no session: {hello:?}") };
         for sequence in [7, 8] {
-            let line = Sent::Line { sequence, text: format!("2026 app[web.1]: line {sequence}") };
+            let place = Place { sequence, ordinal: Some(sequence - 5) };
+            let line = Sent::Line { place, text: format!("2026 app[web.1]: line {sequence}") };
             frame::write(&mut connection, &line).await.expect("a write");
         }
         frame::write(&mut connection, &Sent::Caught).await.expect("a write");
@@ -52,7 +53,7 @@ async fn history_streams_as_events_and_ends() {
     let url = session(&api, json!({"dyno": "web", "source": "app", "lines": 50, "tail": false})).await;
     let answer = open(&api, &url, None).await.is(200);
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
-    let expected = "retry: 1\n\nid: 7\ndata: 2026 app[web.1]: line 7\n\nid: 8\ndata: 2026 app[web.1]: line 8\n\n";
+    let expected = "retry: 1\n\nid: 7-2\ndata: 2026 app[web.1]: line 7\n\nid: 8-3\ndata: 2026 app[web.1]: line 8\n\n";
     assert_eq!(answer.text, expected);
     let process = Some("web".to_owned());
     let asked = Session { app: app.id, source: Some(Source::App), process, lines: 50, tail: false, after: None };
@@ -68,9 +69,10 @@ async fn a_reconnect_goes_on_after_the_last_line() {
     // The address itself is past its time, but the client was there before.
     api.clock.advance(3600);
     open(&api, &url, None).await.fails(404, "not_found");
-    open(&api, &url, Some("6")).await.is(200);
+    open(&api, &url, Some("6-1")).await.is(200);
     let asked = role.await.expect("the role");
-    assert_eq!((asked.after, asked.lines, asked.tail), (Some(6), 100, false));
+    let after = Some(Place { sequence: 6, ordinal: Some(1) });
+    assert_eq!((asked.after, asked.lines, asked.tail), (after, 100, false));
     api.clock.advance(25 * 3600);
     open(&api, &url, Some("6")).await.fails(404, "not_found");
 }

@@ -24,7 +24,7 @@ use dozen_api::{
 use dozen_domain::{codes::Code, ids::DrainId};
 use ring::digest::{SHA256, digest};
 
-use crate::{batch::Record, buffer::Place, channel::Channel};
+use crate::{batch::Record, buffer::Bookmark, channel::Channel};
 
 const BYTES: usize = 52;
 
@@ -100,7 +100,14 @@ pub(crate) struct Cursor {
     path: PathBuf,
     file: Option<File>,
     state: State,
-    place: Place,
+    place: Bookmark,
+    lags: bool,
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.lag(false);
+    }
 }
 
 impl Cursor {
@@ -119,7 +126,7 @@ impl Cursor {
         let fresh = State { next: end, last_at: clock::now(), ..State::default() };
         // A stream is shorter than a position in it only when its end was lost with the machine's power.
         let state = kept.map_or(fresh, |kept| State { next: kept.next.min(end), ..kept });
-        let mut cursor = Self { id, channel, path, file: None, state, place: Place::default() };
+        let mut cursor = Self { id, channel, path, file: None, state, place: Bookmark::default(), lags: false };
         cursor.keep()?;
         Ok(cursor)
     }
@@ -127,6 +134,14 @@ impl Cursor {
     /// The stream.
     pub(crate) fn channel(&self) -> &Arc<Channel> {
         &self.channel
+    }
+
+    /// Says whether it has lines to send to a receiver that works: then those who write let it catch up.
+    pub(crate) fn lag(&mut self, lags: bool) {
+        if self.lags != lags {
+            self.channel.turns().lags(lags);
+            self.lags = lags;
+        }
     }
 
     /// Says whether something is there to be delivered.
@@ -276,6 +291,16 @@ impl Cursor {
         self.keep()
     }
 
+    /// A frame has been delivered, and the receiver says of so many of its lines that it did not take them.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(crate) fn delivered_but(&mut self, frame: &Frame, rejected: u64) -> io::Result<()> {
+        let dropped = rejected.min(u64::from(frame.lines));
+        self.state = State { dropped, since: frame.before.last_at, dropped_at: clock::now(), ..frame.after };
+        self.keep()
+    }
+
     /// A frame has been given up: its lines are dropped.
     ///
     /// # Errors
@@ -292,7 +317,7 @@ impl Cursor {
     /// When that cannot be written.
     pub(crate) fn rewind(&mut self, to: State) -> io::Result<()> {
         self.state = to;
-        self.place = Place::default();
+        self.place = Bookmark::default();
         self.keep()
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use dozen_api::drains::{Destination, is_syslog};
 use dozen_domain::limits::{Limits, millis, seconds};
 
 /// Attempts whose pauses grow (heroku/logplex, `http_max_retries`).
@@ -9,11 +10,18 @@ const GROWING: u32 = 10;
 /// The platform's own log hears of a drain that goes on failing this often.
 const REPEAT: Duration = Duration::from_secs(600);
 
+/// When fewer lines wait for a drain that fails (heroku/logplex: syslog drains count, HTTP drains look at the clock).
+#[derive(Debug, Clone, Copy)]
+enum Shrink {
+    Tries(u64),
+    Time(Duration),
+}
+
 /// One drain's failures since it worked last.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     unit: Duration,
-    shrink_after: Duration,
+    shrink: Shrink,
     buffer: u64,
     shrunk: u64,
     failures: u32,
@@ -23,10 +31,13 @@ pub(crate) struct Health {
 
 impl Health {
     /// Has not failed.
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, to: &Destination) -> Self {
         Self {
             unit: millis(limits.drain_retry_ms),
-            shrink_after: seconds(limits.drain_shrink_seconds),
+            shrink: match to {
+                Destination::Log(url) if is_syslog(url.expose()) => Shrink::Tries(limits.drain_shrink_tries),
+                Destination::Log(_) | Destination::Telemetry(_) => Shrink::Time(seconds(limits.drain_shrink_seconds)),
+            },
             // No more can wait than history holds.
             buffer: limits.drain_buffer_lines.min(limits.log_history_lines),
             shrunk: limits.drain_shrunk_lines.min(limits.log_history_lines),
@@ -34,6 +45,11 @@ impl Health {
             failing: None,
             logged: None,
         }
+    }
+
+    /// Says whether it worked when it was tried last.
+    pub(crate) fn is_good(&self) -> bool {
+        self.failures == 0
     }
 
     /// It works.
@@ -60,18 +76,29 @@ impl Health {
 
     /// Lines that may wait now.
     pub(crate) fn waiting(&self) -> u64 {
-        let long = self.failing.is_some_and(|since| since.elapsed() > self.shrink_after);
+        let long = match self.shrink {
+            Shrink::Tries(tries) => u64::from(self.failures) >= tries,
+            Shrink::Time(time) => self.failing.is_some_and(|since| since.elapsed() > time),
+        };
         if long { self.shrunk } else { self.buffer }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use dozen_domain::config::Secret;
+
     use super::*;
+
+    fn health(limits: &Limits, url: &str) -> Health {
+        Health::new(limits, &Destination::Log(Secret::new(url)))
+    }
+
+    const HTTP: &str = "https://logs.example.com/";
 
     #[test]
     fn pauses_grow_to_a_bound_and_end_with_success() {
-        let mut health = Health::new(&Limits::default());
+        let mut health = health(&Limits::default(), HTTP);
         let longest = |health: &mut Health| (0..200).map(|_| health.bad().0).max().expect("some");
         assert!(health.bad().0 <= Duration::from_millis(5));
         assert!(longest(&mut health) > Duration::from_secs(1));
@@ -82,13 +109,27 @@ mod tests {
 
     #[test]
     fn fewer_lines_wait_for_a_drain_that_failed_for_long() {
-        let mut health = Health::new(&Limits { drain_shrink_seconds: 0, ..Limits::default() });
+        let of = |limits: Limits| health(&limits, HTTP);
+        let mut health = of(Limits { drain_shrink_seconds: 0, ..Limits::default() });
         assert_eq!(health.waiting(), 1_024);
         assert!(health.bad().1, "the first failure is logged");
         assert!(!health.bad().1);
         assert_eq!(health.waiting(), 10);
         health.good();
         assert_eq!(health.waiting(), 1_024);
-        assert_eq!(Health::new(&Limits { log_history_lines: 100, ..Limits::default() }).waiting(), 100);
+        assert_eq!(of(Limits { log_history_lines: 100, ..Limits::default() }).waiting(), 100);
+    }
+
+    #[test]
+    fn fewer_lines_wait_for_a_syslog_drain_after_ten_failures() {
+        let mut health = health(&Limits::default(), "SYSLOG+TLS://logs.example.com:6514");
+        for _ in 0..9 {
+            health.bad();
+        }
+        assert_eq!(health.waiting(), 1_024);
+        health.bad();
+        assert_eq!(health.waiting(), 10);
+        health.good();
+        assert_eq!(health.waiting(), 1_024);
     }
 }

@@ -25,10 +25,10 @@ pub(super) async fn run(task: &mut Task, address: &Address) -> io::Result<()> {
     let limits = task.shared.limits.clone();
     let frame_bytes = usize::try_from(limits.drain_frame_bytes).unwrap_or(usize::MAX);
     let mut writer = Writer::http();
-    let mut client = Client::new(&task.shared, &address.host, address.tls, false);
+    let mut client = Client::new(&task.shared, address, false);
     let mut tries = 0;
     loop {
-        let frame = task.cursor.next(task.health.waiting(), frame_bytes, |to, record| writer.put(to, record))?;
+        let frame = task.next(frame_bytes, |to, record| writer.put(to, record))?;
         let Some(frame) = frame else {
             tokio::select! {
                 behind = task.cursor.behind() => behind?,

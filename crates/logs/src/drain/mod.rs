@@ -13,6 +13,7 @@
 mod cursor;
 mod health;
 mod http;
+mod insecure;
 mod kept;
 mod link;
 mod otlp;
@@ -27,14 +28,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dozen_api::drains::{Address, Destination, Drain, Protocol};
+use dozen_api::drains::{Address, Destination, Drain, Protocol, Tls};
 use dozen_domain::{codes::Code, ids::DrainId, limits::Limits, reach::Reach};
 use rustls::ClientConfig;
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{cursor::Cursor, health::Health, kept::Kept};
-use crate::{Role, channel::Channel};
+use self::{
+    cursor::{Cursor, Frame},
+    health::Health,
+    kept::Kept,
+};
+use crate::{Role, batch::Record, channel::Channel};
 
 /// Pause before a drain whose history cannot be read is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -46,6 +51,18 @@ pub(crate) struct Shared {
     limits: Limits,
     reach: Reach,
     tls: Arc<ClientConfig>,
+    insecure: Arc<ClientConfig>,
+}
+
+impl Shared {
+    /// How an address is spoken to over TLS, if it is.
+    fn tls(&self, address: &Address) -> Option<Arc<ClientConfig>> {
+        match address.tls {
+            Tls::None => None,
+            Tls::Verified => Some(self.tls.clone()),
+            Tls::Insecure => Some(self.insecure.clone()),
+        }
+    }
 }
 
 /// The drains that are served.
@@ -68,7 +85,8 @@ impl Drains {
     /// When TLS cannot be set up.
     pub(crate) fn new(options: &crate::Options) -> Result<Self, rustls::Error> {
         let tls = dozen_api::outbound::tls(options.trust.as_deref())?;
-        let shared = Shared { limits: options.limits.clone(), reach: options.reach.clone(), tls };
+        let insecure = insecure::tls()?;
+        let shared = Shared { limits: options.limits.clone(), reach: options.reach.clone(), tls, insecure };
         let kept = Kept::new(&options.logs_dir, &options.keys_dir);
         Ok(Self { shared: Arc::new(shared), kept, running: Mutex::default() })
     }
@@ -170,7 +188,7 @@ struct Task {
 /// Serves one drain for ever.
 async fn run(role: &Role, drain: Drain) {
     let reader = Reader::new(role.channels.channel(drain.app));
-    let health = Health::new(&role.options.limits);
+    let health = Health::new(&role.options.limits, &drain.to);
     let mut failing = false;
     loop {
         let error = match Cursor::open(drain.id, reader.0.clone()) {
@@ -209,10 +227,18 @@ async fn serve_one(task: &mut Task) -> io::Result<()> {
 }
 
 impl Task {
+    /// The next frame of lines that wait; see [`Cursor::next`]. It is hurried for as long as the receiver works.
+    fn next(&mut self, most: usize, put: impl FnMut(&mut Vec<u8>, &Record<'_>)) -> io::Result<Option<Frame>> {
+        let frame = self.cursor.next(self.health.waiting(), most, put)?;
+        self.cursor.lag(frame.is_some() && self.health.is_good());
+        Ok(frame)
+    }
+
     /// Notes a failure, tells who should know, and waits as long as it takes to the next attempt. `to` is the
     /// receiver's address without secrets.
     async fn failed(&mut self, error: &Failure, to: &str) {
         let (pause, log) = self.health.bad();
+        self.cursor.lag(false);
         if log {
             tracing::info!(drain = %self.drain.id, app = %self.drain.app, to, error = %chain(error), "a drain fails");
         }

@@ -6,7 +6,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use dozen_api::outbound::Host;
+use dozen_api::{drains::Address, outbound::Host};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -72,13 +72,13 @@ pub(crate) struct Client {
 
 impl Client {
     /// Nothing is connected yet.
-    pub(crate) fn new(shared: &Shared, host: &Host, tls: bool, http2: bool) -> Self {
-        let config = || {
-            let mut config = ClientConfig::clone(&shared.tls);
+    pub(crate) fn new(shared: &Shared, address: &Address, http2: bool) -> Self {
+        let config = |tls: Arc<ClientConfig>| {
+            let mut config = ClientConfig::clone(&tls);
             config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
             Arc::new(config)
         };
-        Self { host: host.clone(), tls: tls.then(config), http2, open: None }
+        Self { host: address.host.clone(), tls: shared.tls(address).map(config), http2, open: None }
     }
 
     /// Sends a request and reads its answer.

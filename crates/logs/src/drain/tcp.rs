@@ -34,7 +34,7 @@ pub(super) async fn run(task: &mut Task, address: &Address) -> io::Result<()> {
         task.cursor.close();
         task.cursor.behind().await?;
         let limits = &task.shared.limits;
-        let tls = address.tls.then(|| task.shared.tls.clone());
+        let tls = task.shared.tls(address);
         let opened = Link::open(&address.host, &task.shared.reach, tls, millis(limits.drain_connect_ms)).await;
         let mut link = match opened {
             Ok(link) => link,
@@ -92,7 +92,7 @@ async fn serve(
     let (send, idle) = (millis(limits.drain_send_ms), seconds(limits.drain_idle_seconds));
     let mut ignored = [0; 512];
     loop {
-        let frame = task.cursor.next(task.health.waiting(), CHUNK, |to, record| writer.put(to, record))?;
+        let frame = task.next(CHUNK, |to, record| writer.put(to, record))?;
         if let Some(frame) = frame {
             if let Err(error) = write(link, &frame.bytes, send).await {
                 // The part of it that is out may have arrived; the whole of it is sent again.

@@ -65,7 +65,7 @@ impl Consumer {
     /// Requests until one of each kind has come, by kind.
     fn requests(&self) -> BTreeMap<String, Value> {
         let mut requests = BTreeMap::new();
-        while requests.len() < 2 {
+        while requests.len() < 3 {
             let request = self.said.recv_timeout(LONG).unwrap();
             requests.insert(request["kind"].as_str().unwrap().to_owned(), request);
         }
@@ -94,7 +94,8 @@ fn drain(endpoint: String, grpc: bool) -> Drain {
 async fn talk(role: &Role, drain: &Drain) {
     let (app, sender) = (drain.app, role.sender());
     sender.send(line(app, Source::App, "web.1", "caf\u{e9}"));
-    let request = "at=error code=H12 desc=\"Request timeout\" method=GET path=\"/\" host=shop.localhost dyno=web.1 connect=1ms \
+    let request = "at=error code=H12 desc=\"Request timeout\" method=GET path=\"/a?b=1\" host=shop.localhost \
+                   request_id=0af76519-16cd-43dd-8448-eb211c80319c fwd=\"192.0.2.1\" dyno=web.1 connect=1ms \
                    service=699ms status=503 bytes=0 protocol=http";
     sender.send(line(app, Source::Heroku, "router", request));
     let sample = "source=web.1 dyno=heroku.1.2 sample#memory_rss=2.50MB sample#load_avg_1m=0.20";
@@ -107,8 +108,8 @@ fn attributes(of: &Value) -> BTreeMap<&str, &str> {
     pairs.map(|pair| (pair["key"].as_str().unwrap(), pair["value"]["stringValue"].as_str().unwrap())).collect()
 }
 
-fn check(requests: &BTreeMap<String, Value>, drain: &Drain) {
-    let logs = &requests["ExportLogsServiceRequest"];
+fn check(requests_of: &BTreeMap<String, Value>, drain: &Drain) {
+    let logs = &requests_of["ExportLogsServiceRequest"];
     assert_eq!(logs["headers"]["api-key"], "hunter2");
     let resource = &logs["message"]["resourceLogs"][0];
     let app = drain.app.to_string();
@@ -128,7 +129,7 @@ fn check(requests: &BTreeMap<String, Value>, drain: &Drain) {
     );
 
     let metrics =
-        &requests["ExportMetricsServiceRequest"]["message"]["resourceMetrics"][0]["scopeMetrics"][0]["metrics"];
+        &requests_of["ExportMetricsServiceRequest"]["message"]["resourceMetrics"][0]["scopeMetrics"][0]["metrics"];
     let metric = |name: &str| metrics.as_array().unwrap().iter().find(|metric| metric["name"] == name).unwrap();
     let memory = metric("heroku.dyno.memory_rss");
     assert_eq!((&memory["unit"], &memory["gauge"]["dataPoints"][0]["asDouble"]), (&json!("By"), &json!(2_621_440.0)));
@@ -138,6 +139,29 @@ fn check(requests: &BTreeMap<String, Value>, drain: &Drain) {
     assert_eq!((&point["count"], &point["sum"]), (&json!("1"), &json!(0.7)));
     assert_eq!(point["bucketCounts"].as_array().unwrap().len(), point["explicitBounds"].as_array().unwrap().len() + 1);
     assert_eq!(attributes(point)["http.response.status_code"], "503");
+
+    let spans = &requests_of["ExportTraceServiceRequest"]["message"]["resourceSpans"][0]["scopeSpans"][0]["spans"];
+    let span = &spans.as_array().unwrap()[0];
+    assert_eq!(spans.as_array().unwrap().len(), 1);
+    // Bytes are base64 in the JSON form of protocol buffers.
+    assert_eq!(
+        (&span["traceId"], &span["name"], &span["kind"]),
+        (&json!("CvdlGRbNQ92ESOshHIAxnA=="), &json!("GET"), &json!("SPAN_KIND_SERVER"))
+    );
+    let nanos = |name: &str| span[name].as_str().unwrap().parse::<u64>().unwrap();
+    assert_eq!(
+        (nanos("startTimeUnixNano"), nanos("endTimeUnixNano")),
+        (1_704_067_199_300_000_000, 1_704_067_200_000_000_000)
+    );
+    assert_eq!(span["status"], json!({"code": "STATUS_CODE_ERROR", "message": "Request timeout"}));
+    let all = span["attributes"].as_array().unwrap();
+    let value = |key: &str| &all.iter().find(|pair| pair["key"] == key).unwrap()["value"];
+    assert_eq!(value("http.response.status_code"), &json!({"intValue": "503"}));
+    assert_eq!(
+        (value("url.path"), value("url.query")),
+        (&json!({"stringValue": "/a"}), &json!({"stringValue": "b=1"}))
+    );
+    assert_eq!(value("error.type"), &json!({"stringValue": "H12"}));
 }
 
 fn limits() -> Limits {
@@ -146,7 +170,7 @@ fn limits() -> Limits {
 }
 
 #[tokio::test]
-async fn a_consumer_takes_logs_and_metrics_over_http_and_a_second_try() {
+async fn a_consumer_takes_every_signal_over_http_and_a_second_try() {
     let role = Role::start_with(limits()).await;
     let consumer = Consumer::start(&["1"]);
     let drain = drain(format!("http://127.0.0.1:{}/base/", consumer.http), false);
@@ -158,7 +182,7 @@ async fn a_consumer_takes_logs_and_metrics_over_http_and_a_second_try() {
 }
 
 #[tokio::test]
-async fn a_consumer_takes_logs_and_metrics_over_grpc() {
+async fn a_consumer_takes_every_signal_over_grpc() {
     let role = Role::start_with(limits()).await;
     let consumer = Consumer::start(&[]);
     let drain = drain(format!("http://127.0.0.1:{}", consumer.grpc), true);

@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 LOCK = threading.Lock()
 FAILING = {int(number) for number in sys.argv[1:]}
@@ -41,6 +42,12 @@ class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
         return metrics_service_pb2.ExportMetricsServiceResponse()
 
 
+class Traces(trace_service_pb2_grpc.TraceServiceServicer):
+    def Export(self, request, context):
+        show("grpc", request, dict(context.invocation_metadata()))
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
 class Http(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -56,6 +63,10 @@ class Http(BaseHTTPRequestHandler):
             "/base/v1/metrics": (
                 metrics_service_pb2.ExportMetricsServiceRequest,
                 metrics_service_pb2.ExportMetricsServiceResponse,
+            ),
+            "/base/v1/traces": (
+                trace_service_pb2.ExportTraceServiceRequest,
+                trace_service_pb2.ExportTraceServiceResponse,
             ),
         }
         request, response = kinds[self.path]
@@ -76,6 +87,7 @@ class Http(BaseHTTPRequestHandler):
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
 logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Logs(), server)
 metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
+trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Traces(), server)
 port = server.add_insecure_port("127.0.0.1:0")
 server.start()
 http = ThreadingHTTPServer(("127.0.0.1", 0), Http)

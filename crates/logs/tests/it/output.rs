@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use dozen_api::logs::{Hello, Session, announce};
-use dozen_api::{frame, socket};
+use dozen_api::{frame, shim::Lost, socket};
 use dozen_domain::{ids::AppId, limits::Limits};
 
 use crate::{
@@ -71,7 +71,58 @@ async fn an_unfinished_line_is_stored_when_the_shim_is_dead() {
     announce(&role.socket(), shim.dyno).await.unwrap();
     shim.acknowledged(4).await;
     shim.die();
-    assert_eq!(texts(&role.history_up_to(app, "half").await), ["one", "half"]);
+    let told = lost_line(&role, app).await;
+    assert_eq!(texts(&role.history(app).await), ["one", "half", text(&told)]);
+}
+
+/// Waits until an app is told that output is lost (L13), and gives the line.
+async fn lost_line(role: &Role, app: AppId) -> String {
+    let mut tail = role.session(Session { tail: true, ..all(app) });
+    loop {
+        let (_, line) = tail.line().await;
+        if untimed(&line).starts_with("app[log-shuttle]: Error L13: ") {
+            return line;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_shim_took_with_it_is_told_once() {
+    let mut role = Role::start().await;
+    let app = AppId::random();
+    let shim = Shim::start(&role.dynos(), app, "web.1", 100);
+    shim.write("one\n");
+    announce(&role.socket(), shim.dyno).await.unwrap();
+    shim.acknowledged(4).await;
+    shim.die();
+    let told = lost_line(&role, app).await;
+    assert!(text(&told).starts_with("Error L13: output of web.1 since "), "{told}");
+    assert!(told.ends_with("may be lost, because its shim was killed."), "{told}");
+    // Its directory stays until control has looked; a new role does not tell again.
+    role.restart().await;
+    let other = Shim::start(&role.dynos(), app, "web.2", 100);
+    other.write("bye");
+    other.end();
+    announce(&role.socket(), other.dyno).await.unwrap();
+    other.acknowledged(3).await;
+    assert_eq!(texts(&role.history(app).await), ["one", text(&told), "bye"]);
+}
+
+#[tokio::test]
+async fn output_that_nobody_came_to_store_is_told_to_be_lost() {
+    let mut role = Role::stopped(Limits::default());
+    let (app, dyno) = (AppId::random(), dozen_domain::ids::DynoId::random());
+    let lost = Lost { app, name: "web.1".parse().unwrap(), bytes: 4_711, since: 1_704_067_200_000_000 };
+    let word = role.dynos().join(dyno.to_string()).with_extension(Lost::EXTENSION);
+    std::fs::write(&word, serde_json::to_vec(&lost).unwrap()).unwrap();
+    role.run().await;
+    let told = lost_line(&role, app).await;
+    assert_eq!(text(&told), "Error L13: 4711 bytes of web.1 lost since 2024-01-01T00:00:00.000000+00:00.");
+    let began = Instant::now();
+    while word.exists() {
+        assert!(began.elapsed() < crate::role::LONG);
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

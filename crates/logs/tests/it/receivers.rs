@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
 };
 
@@ -11,12 +12,13 @@ use dozen_domain::{
     ids::{AppId, DrainId},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     sync::Notify,
     task::JoinHandle,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::role::{LONG, Role};
 
@@ -140,13 +142,16 @@ pub(crate) enum Act {
     Stall,
     /// Reads it and closes the connection.
     Close,
+    /// Reads it and resets the connection.
+    Reset,
 }
 
 /// One request as it came.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+    taken: bool, // answered with 200
 }
 
 impl Request {
@@ -179,8 +184,21 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same over TLS, for the name `localhost`.
+    pub(crate) async fn start_tls(config: Arc<rustls::ServerConfig>) -> Self {
+        Self::start_with(Some(TlsAcceptor::from(config))).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://me:se%40cret@{}/in?key=1", listener.local_addr().unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let url = match &tls {
+            Some(_) => format!("https://me:se%40cret@localhost:{port}/in?key=1"),
+            None => format!("http://me:se%40cret@127.0.0.1:{port}/in?key=1"),
+        };
         let (inbox, requests) = (Inbox::default(), Arc::new(Mutex::new(Vec::new())));
         let (acts, connections) = (Arc::new(Mutex::new(VecDeque::new())), Arc::new(Mutex::new(0)));
         let server = tokio::spawn({
@@ -192,8 +210,18 @@ impl Http {
                     let (connection, _) = listener.accept().await.unwrap();
                     *connections.lock().unwrap() += 1;
                     let (inbox, requests, acts) = (inbox.clone(), requests.clone(), acts.clone());
+                    let tls = tls.clone();
                     open.spawn(async move {
-                        serve(connection, &inbox, &requests, &acts).await;
+                        let fd = connection.as_fd().try_clone_to_owned().unwrap();
+                        match tls {
+                            None => serve(connection, &fd, &inbox, &requests, &acts).await,
+                            Some(tls) => {
+                                // A client that does not like the certificate is not of interest here.
+                                if let Ok(connection) = tls.accept(connection).await {
+                                    serve(connection, &fd, &inbox, &requests, &acts).await;
+                                }
+                            }
+                        }
                     });
                 }
             }
@@ -214,25 +242,38 @@ impl Drop for Http {
 }
 
 /// Reads one request; `None` at the connection's end.
-pub(crate) async fn request(connection: &mut TcpStream) -> Option<Request> {
+pub(crate) async fn request(connection: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(connection.read_u8().await.ok()?);
     }
-    let mut request = Request { head: String::from_utf8(head).unwrap(), body: Vec::new() };
+    let mut request = Request { head: String::from_utf8(head).unwrap(), body: Vec::new(), taken: false };
     let length = request.header("content-length").expect("a length, no chunks").parse().unwrap();
     request.body = vec![0; length];
     connection.read_exact(&mut request.body).await.ok()?;
     Some(request)
 }
 
-async fn serve(mut connection: TcpStream, inbox: &Inbox, requests: &Mutex<Vec<Request>>, acts: &Mutex<VecDeque<Act>>) {
+async fn serve(
+    mut connection: impl AsyncRead + AsyncWrite + Unpin,
+    socket: &OwnedFd,
+    inbox: &Inbox,
+    requests: &Mutex<Vec<Request>>,
+    acts: &Mutex<VecDeque<Act>>,
+) {
     while let Some(request) = request(&mut connection).await {
-        requests.lock().unwrap().push(request.clone());
         let act = acts.lock().unwrap().pop_front().unwrap_or(Act::Answer(200));
+        // Its sender may not have waited for the answer to a frame. It is known by its id, as a receiver should.
+        let id = request.header("logplex-frame-id").map(str::to_owned);
+        let known = {
+            let mut requests = requests.lock().unwrap();
+            let known = requests.iter().any(|other| other.taken && other.header("logplex-frame-id") == id.as_deref());
+            requests.push(Request { taken: act == Act::Answer(200), ..request.clone() });
+            known
+        };
         match act {
             Act::Answer(status) => {
-                if status == 200 {
+                if status == 200 && !known {
                     for message in request.messages().await {
                         inbox.push(message);
                     }
@@ -244,6 +285,10 @@ async fn serve(mut connection: TcpStream, inbox: &Inbox, requests: &Mutex<Vec<Re
             }
             Act::Stall => std::future::pending().await,
             Act::Close => return,
+            Act::Reset => {
+                rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO)).unwrap();
+                return;
+            }
         }
         inbox.more.notify_waiters();
     }

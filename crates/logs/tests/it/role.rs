@@ -8,7 +8,7 @@ use std::{
 };
 
 use dozen_api::{
-    logs::{Line, Sender, Sent, Session, Source, open_session},
+    logs::{Line, Place, Sender, Sent, Session, Source, open_session},
     socket,
 };
 use dozen_domain::{ids::AppId, limits::Limits, reach::Reach};
@@ -155,18 +155,18 @@ impl Reading {
         timeout(LONG, self.stream.next()).await.unwrap().map(Result::unwrap)
     }
 
-    /// The next line with its number; history's end is passed over.
-    pub(crate) async fn line(&mut self) -> (u64, String) {
+    /// The next line with its place; history's end is passed over.
+    pub(crate) async fn line(&mut self) -> (Place, String) {
         loop {
             match self.next().await.unwrap() {
-                Sent::Line { sequence, text } => return (sequence, text),
+                Sent::Line { place, text } => return (place, text),
                 Sent::Caught => {}
             }
         }
     }
 
     /// The lines up to and with the one of this text.
-    pub(crate) async fn until(&mut self, end: &str) -> Vec<(u64, String)> {
+    pub(crate) async fn until(&mut self, end: &str) -> Vec<(Place, String)> {
         let mut lines = Vec::new();
         loop {
             let line = self.line().await;

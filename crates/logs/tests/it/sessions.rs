@@ -107,6 +107,41 @@ async fn a_session_resumes_after_the_line_it_had() {
 }
 
 #[tokio::test]
+async fn a_session_that_resumes_too_late_is_told_how_many_lines_it_missed() {
+    let mut role = Role::start_with(Limits { log_history_lines: 300, ..Limits::default() }).await;
+    let app = AppId::random();
+    fill(&role, app, 99).await;
+    let mut tail = role.session(Session { tail: true, ..all(app) });
+    let (after, _) = tail.until("39").await.pop().unwrap();
+    drop(tail);
+    role.restart().await; // from here on the lines' numbers do not follow those before
+    let sender = role.sender();
+    for n in 100..1_000 {
+        sender.send(line(app, Source::App, "web.1", &n.to_string()));
+        sender.flushed().await; // one a batch: what history drops is not what comes at once
+    }
+    let resumed = Session { after: Some(after), lines: 10, tail: true, ..all(app) };
+    let mut tail = role.session(resumed.clone());
+    let got = tail.until("999").await;
+    let told = "heroku[logplex]: Error L11 (Tail buffer overflow) -> ";
+    let rest = untimed(&got[0].1).strip_prefix(told).unwrap_or_else(|| panic!("{}", got[0].1));
+    let missed: usize = rest
+        .strip_suffix(" messages since this session's last one are no longer in the history")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let shown: Vec<usize> = got[1..].iter().map(|(_, line)| text(line).parse().unwrap()).collect();
+    assert_eq!(shown, (40 + missed..1_000).collect::<Vec<_>>());
+    assert!(missed > 0);
+    assert!(got.windows(2).all(|pair| pair[0].0 < pair[1].0), "places grow");
+    // Whoever was told goes on behind that, and is not told again; nor is one whose lines are all there.
+    for after in [got[0].0, got[1].0] {
+        let first = role.session(Session { after: Some(after), ..resumed.clone() }).line().await;
+        assert_eq!(first.1, got[if after == got[0].0 { 1 } else { 2 }].1);
+    }
+}
+
+#[tokio::test]
 async fn a_slow_reader_is_told_how_many_lines_it_missed() {
     let limits = Limits { log_tail_buffer_lines: 50, ..Limits::default() };
     let role = Role::start_with(limits).await;
@@ -127,10 +162,10 @@ async fn a_slow_reader_is_told_how_many_lines_it_missed() {
     let mut expected = 0;
     let read = async {
         while expected < 5_000 {
-            let Some(Sent::Line { sequence, text: shown }) = frame::read(&mut connection).await.unwrap() else {
+            let Some(Sent::Line { place, text: shown }) = frame::read(&mut connection).await.unwrap() else {
                 panic!("the session ended")
             };
-            lines.push(sequence);
+            lines.push(place);
             if let Some(notice) = untimed(&shown)
                 .strip_prefix("heroku[logplex]: Error L11 (Tail buffer overflow) -> This tail session dropped ")
             {

@@ -89,20 +89,24 @@ async fn an_app_costs_a_few_kilobytes_of_memory_however_long_its_history() {
     let role = Role::stopped(Limits::default());
     let process = Process::start(&role);
     let line = "a line of one hundred bytes, its end included, as an app of usual talkativeness writes many a day...\n";
-    let talk = async || {
+    let talk = async |lines: usize| {
         let shim = Shim::start(&role.dynos(), AppId::random(), "web.1", 10_000);
         while dozen_api::logs::announce(&role.socket(), shim.dyno).await.is_err() {
             tokio::task::yield_now().await; // the role is starting
         }
-        shim.write(line.repeat(1_500));
-        shim.acknowledged(1_500 * line.len() as u64).await;
+        shim.write(line.repeat(lines));
+        shim.acknowledged((lines * line.len()) as u64).await;
         shim
     };
-    let _warm = talk().await;
+    // What all readers share has its full size after some floods.
+    let mut warm = Vec::new();
+    for _ in 0..10 {
+        warm.push(talk(30_000).await);
+    }
     let before = proportional(process.child.id());
     let mut shims = Vec::new();
     for _ in 0..APPS {
-        shims.push(talk().await);
+        shims.push(talk(1_500).await);
     }
     let grown = proportional(process.child.id()).saturating_sub(before);
     println!("{before} kB, and {grown} kB more with {APPS} apps more");

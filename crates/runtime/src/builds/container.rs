@@ -20,7 +20,7 @@ use tokio::{io::AsyncWriteExt, sync::mpsc};
 use super::{Deadline, Sink, disk, folder::Folder, platform};
 use crate::{
     engine::{self, Heard, Host, Reading, key, kind},
-    shim::{KEEP_SCRATCH, LINGER_MS},
+    shim::KEEP_SCRATCH,
 };
 
 /// Where the platform's executable is inside.
@@ -118,7 +118,7 @@ impl<'a> Phase<'a> {
             command: format!("builder {phase}"),
             created_at: clock::now(),
             logged: false,
-            engine: [(key::KIND, kind::BUILD), (LINGER_MS, "0")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            engine: [(key::KIND.to_owned(), kind::BUILD.to_owned())].into(),
         };
         if builds {
             record.engine.insert(KEEP_SCRATCH.to_owned(), String::new());
@@ -146,6 +146,8 @@ impl<'a> Phase<'a> {
             terminal: None,
             client: None,
             backlog_bytes: limits.shim_backlog_bytes,
+            hold_ms: limits.shim_hold_ms,
+            linger_ms: 0,
         };
         let (disk_bytes, passed) = (limits.build_disk_bytes, self.deadline.passed());
         let mut running = Running::start(self.host, &spec).await?;

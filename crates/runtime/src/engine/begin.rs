@@ -180,6 +180,8 @@ impl Prepared {
             terminal,
             client: begin.attach.map(|_| client(&host.options.limits)),
             backlog_bytes: host.options.limits.shim_backlog_bytes,
+            hold_ms: host.options.limits.shim_hold_ms,
+            linger_ms: host.options.limits.shim_linger_seconds.saturating_mul(1_000),
         };
         launch::start(host, &spec).await.map_err(Fault::Launch)
     }

@@ -275,14 +275,14 @@ impl Connection {
                     && self.outgoing.len() < BATCH
                 {
                     *at = piece.offset + piece.bytes.len() as u64;
-                    frame_output(&mut self.outgoing, piece.offset, piece.at, piece.dropped, piece.bytes);
+                    Output::append(&mut self.outgoing, (piece.offset, piece.at, piece.dropped, piece.bytes));
                 }
                 if let Some(since) = source.ended
                     && self.outgoing.is_empty()
                     && !*ended
                 {
                     *ended = true;
-                    frame_output(&mut self.outgoing, source.ring.end(), since, 0, &[]);
+                    Output::append(&mut self.outgoing, (source.ring.end(), since, 0, &[]));
                 }
             }
             Role::Attach { at, ended } => {
@@ -300,10 +300,4 @@ impl Connection {
 
 fn parse<T: DeserializeOwned>(frame: &[u8]) -> Option<T> {
     serde_json::from_slice(frame).ok()
-}
-
-fn frame_output(to: &mut Vec<u8>, offset: u64, at: Micros, dropped: u64, bytes: &[u8]) {
-    let frame = Output { offset, at, dropped, bytes: bytes.to_vec() }.encode();
-    to.extend_from_slice(&(frame.len() as u32).to_le_bytes());
-    to.extend_from_slice(&frame);
 }

@@ -33,8 +33,6 @@ pub const EXIT: &str = "exit.json";
 pub const KEEP_SCRATCH: &str = "keep_scratch";
 /// Key in [`Record::engine`]: output that is stored already is held for readers that come later, as far as it fits.
 pub const HOLD_OUTPUT: &str = "hold_output";
-/// Key in [`Record::engine`]: milliseconds for which output is held after the dyno's end while nobody stores it.
-pub const LINGER_MS: &str = "linger_ms";
 
 /// Why a shim could not take up its work.
 #[derive(Debug, thiserror::Error)]

@@ -15,13 +15,13 @@ use std::{
 
 use dozen_api::{
     clock,
-    shim::{Command, Event, Spec},
+    shim::{Command, Event, Lost, Spec},
 };
-use dozen_domain::dyno::Exit;
+use dozen_domain::{dyno::Exit, ids::AppId, name::DynoName};
 use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, c_short, pollfd};
 
 use super::{
-    EXIT, HOLD_OUTPUT, LINGER_MS, RECORD,
+    EXIT, HOLD_OUTPUT, RECORD,
     attendance::{Attendance, Due},
     cleanup::Leavings,
     connection::{Connection, Incoming, Source},
@@ -32,10 +32,6 @@ use super::{
 };
 use crate::{cgroup::MemoryWatch, sandbox::Container};
 
-/// Output is held this long after the end while nobody comes to store it, unless [`LINGER_MS`] says otherwise.
-const LINGER: Duration = Duration::from_secs(600);
-/// A dyno whose backlog is full is held up for this long at most while nothing of it is stored.
-const HOLD: Duration = Duration::from_secs(1);
 /// How often the shim looks whether its directory is still there (a platform that was deleted has no dynos), and gives
 /// back what serving events has taken since.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
@@ -63,8 +59,11 @@ pub(super) struct Supervisor {
     logged: bool,
     /// Stored output is held for later readers.
     holds: bool,
+    hold: Duration,
     linger: Duration,
     leavings: Leavings,
+    app: AppId,
+    name: DynoName,
 
     pid: i32,
     pidfd: OwnedFd,
@@ -117,7 +116,6 @@ impl Supervisor {
         let watch = spec.port.map(|port| Watch::new(port, pid, &spec.sandbox, diagnostics));
         let listens = listens.map(Listens::new);
         let boot = Duration::from_millis(spec.boot_ms);
-        let linger = spec.record.engine.get(LINGER_MS).and_then(|linger| linger.parse().ok());
         let leavings = Leavings::new(spec, cgroup, disk);
         Ok(Self {
             directory: directory.to_owned(),
@@ -127,7 +125,10 @@ impl Supervisor {
             ring,
             logged: spec.record.logged,
             holds: spec.record.engine.contains_key(HOLD_OUTPUT),
-            linger: linger.map_or(LINGER, Duration::from_millis),
+            hold: Duration::from_millis(spec.hold_ms),
+            linger: Duration::from_millis(spec.linger_ms),
+            app: spec.record.app,
+            name: spec.record.name.clone(),
             memory: leavings.cgroup().and_then(|cgroup| cgroup.watch_memory().ok().flatten()),
             leavings,
             pid,
@@ -168,7 +169,25 @@ impl Supervisor {
         while !self.is_finished() {
             self.step(&mut polled);
         }
+        self.leave_word();
         let _ = fs::remove_dir_all(&self.directory);
+    }
+
+    /// Leaves word of output that was never stored, for the logs role to tell. Where that fails the platform's directory
+    /// is gone, and with it everyone who could be told.
+    fn leave_word(&self) {
+        let (stored, end) = (self.ring.stored(), self.ring.end());
+        let path = self.directory.with_extension(Lost::EXTENSION);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return;
+        };
+        if self.logged && stored < end {
+            let since = self.ring.piece(stored, 1).map_or_else(clock::now, |first| first.at);
+            let lost = Lost { app: self.app, name: self.name.clone(), bytes: end - stored, since };
+            if let Ok(text) = serde_json::to_vec(&lost) {
+                let _ = write_atomically(parent, name, &text);
+            }
+        }
     }
 
     fn is_finished(&self) -> bool {
@@ -270,7 +289,8 @@ impl Supervisor {
     fn timeout(&self) -> i32 {
         let lingers = self.ended.filter(|_| self.forgotten).map(|ended| self.stored_last.max(ended) + self.linger);
         let client = self.attendance.as_ref().and_then(Attendance::due);
-        let held = self.full_since.map(|since| since + HOLD).filter(|until| *until > Instant::now());
+        let held =
+            self.full_since.and_then(|since| since.checked_add(self.hold)).filter(|until| *until > Instant::now());
         let look = Some(self.look_around);
         let due = [self.look, self.boot_until, self.stop_until, self.count, client, lingers, held, look];
         let next = due.into_iter().flatten().min().unwrap_or(self.look_around);
@@ -369,7 +389,7 @@ impl Supervisor {
     /// reads everything or makes it wait.
     fn keep_from(&self) -> u64 {
         if self.logged {
-            let goes_on = self.full_since.is_none_or(|since| since.elapsed() < HOLD);
+            let goes_on = self.full_since.is_none_or(|since| since.elapsed() < self.hold);
             let stores = goes_on && self.connections.iter().any(Connection::stores);
             return if stores { self.ring.stored() } else { u64::MAX };
         }

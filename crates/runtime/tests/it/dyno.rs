@@ -99,6 +99,8 @@ impl Setup {
             terminal: None,
             client: None,
             backlog_bytes: 1 << 20,
+            hold_ms: 1_000,
+            linger_ms: 600_000,
         };
         Self { temp, spec, user: None, executable }
     }

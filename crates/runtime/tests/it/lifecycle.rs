@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write, os::unix::fs::MetadataExt};
 
-use dozen_api::shim::{Command, Event, Hello, Record};
+use dozen_api::shim::{Command, Event, Hello, Lost, Record};
 use dozen_domain::dyno::Exit;
 use dozen_runtime::shim;
 
@@ -119,12 +119,15 @@ fn output_that_nobody_stores_is_held_for_a_while_only() {
     let mut dyno = Setup::bash("echo done")
         .with(|spec| {
             spec.record.logged = true;
-            spec.record.engine.insert(shim::LINGER_MS.to_owned(), "100".to_owned());
+            spec.linger_ms = 100;
         })
         .start();
     dyno.exit();
     dyno.tell(&Command::Forget);
     wait_until("the shim's end", || !is_alive(dyno.shim));
+    let left = fs::read(dyno.directory.with_extension(Lost::EXTENSION)).expect("it says what is lost");
+    let lost: Lost = serde_json::from_slice(&left).expect("JSON");
+    assert_eq!((lost.app, lost.name, lost.bytes), (dyno.spec.record.app, dyno.spec.record.name.clone(), 5));
 }
 
 #[test]

@@ -57,6 +57,57 @@ fn a_full_backlog_drops_the_oldest_and_says_how_much() {
     assert_eq!(end, 100_000);
 }
 
+/// Writes far more than backlog and pipe hold.
+const FLOOD: &str = "head -c 1000000 /dev/zero | tr '\\0' 'x'; echo end";
+
+#[test]
+fn a_dyno_is_slowed_down_to_the_speed_at_which_its_output_is_stored() {
+    let mut dyno = Setup::bash(&format!("read go; {FLOOD}"))
+        .with(|spec| {
+            spec.record.logged = true;
+            spec.client = Some(CLIENT);
+            spec.backlog_bytes = 8_192;
+            spec.hold_ms = 3_600_000; // for as long as it takes
+        })
+        .start();
+    let mut logs = dyno.connect(&Hello::Output { from: 0, ack: true });
+    let mut client = dyno.attach();
+    client.write_all(b"go\n").expect("sent");
+    let mut end = 0;
+    while let Some(piece) = read_output(&mut logs).filter(|piece| !piece.bytes.is_empty()) {
+        assert_eq!((piece.offset, piece.dropped), (end, 0), "nothing is dropped");
+        end += piece.bytes.len() as u64;
+        logs.write_all(&frame::encode(&end).expect("encoded")).expect("sent");
+    }
+    assert_eq!(end, 1_000_004);
+    assert_eq!(dyno.exit(), Exit::Code(0));
+}
+
+#[test]
+fn a_dyno_is_not_held_up_for_long_when_storing_does_not_go_on() {
+    let mut dyno = Setup::bash(&format!("read go; {FLOOD}"))
+        .with(|spec| {
+            spec.record.logged = true;
+            spec.client = Some(CLIENT);
+            spec.backlog_bytes = 8_192;
+            spec.hold_ms = 50;
+        })
+        .start();
+    // Somebody who stores is there, and stuck: nothing is ever acknowledged.
+    let mut logs = dyno.connect(&Hello::Output { from: 0, ack: true });
+    let mut client = dyno.attach();
+    client.write_all(b"go\n").expect("sent");
+    assert_eq!(dyno.exit(), Exit::Code(0), "it came to its end without anybody storing its output");
+    let (mut end, mut dropped) = (0, 0);
+    while let Some(piece) = read_output(&mut logs).filter(|piece| !piece.bytes.is_empty()) {
+        assert_eq!(piece.offset, end + piece.dropped, "what is missing is counted where it is missing");
+        dropped += piece.dropped;
+        end = piece.offset + piece.bytes.len() as u64;
+    }
+    assert_eq!(end, 1_000_004);
+    assert!(dropped > 0, "more was written than there was room for");
+}
+
 #[test]
 fn an_attached_client_gets_every_byte_however_slow_it_is() {
     let mut dyno = Setup::bash("read go; head -c 3000000 /dev/zero; echo end")

@@ -1,10 +1,12 @@
 //! A telemetry drain: OTLP over HTTP (protocol buffers in POST requests) or gRPC.
 //!
-//! A frame of lines becomes up to two requests, one a signal; the frame is through when each of them is. What is worth
+//! A frame of lines becomes up to three requests, one a signal; the frame is through when each of them is. What is worth
 //! another try is what the OTLP specification calls retryable; the rest is dropped, counted, and told in the next frame.
 
+mod access;
 mod proto;
 mod signals;
+mod spans;
 
 use std::io;
 
@@ -18,6 +20,7 @@ use http_body_util::Full;
 use self::{
     proto::{Value, fields},
     signals::Metrics,
+    spans::Spans,
 };
 use super::{
     Failure, Task,
@@ -34,11 +37,32 @@ const RETRYABLE: [&str; 6] = ["1", "4", "10", "11", "14", "15"];
 enum Signal {
     Logs,
     Metrics,
+    Traces,
+}
+
+impl Signal {
+    /// The last word of an endpoint's path.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+            Self::Traces => "traces",
+        }
+    }
+
+    fn service(self) -> &'static str {
+        match self {
+            Self::Logs => "opentelemetry.proto.collector.logs.v1.LogsService",
+            Self::Metrics => "opentelemetry.proto.collector.metrics.v1.MetricsService",
+            Self::Traces => "opentelemetry.proto.collector.trace.v1.TraceService",
+        }
+    }
 }
 
 /// What a consumer made of a request.
 enum Outcome {
-    Taken,
+    /// All but so many.
+    Taken(u64),
     Again(String),
     Refused(String),
 }
@@ -51,14 +75,17 @@ pub(super) async fn run(task: &mut Task, to: &Telemetry) -> io::Result<()> {
     let address = Address::parse(to.endpoint.expose()).map_err(io::Error::other)?;
     let limits = task.shared.limits.clone();
     let frame_bytes = usize::try_from(limits.drain_frame_bytes).unwrap_or(usize::MAX);
-    let mut consumer = Consumer { client: Client::new(&task.shared, &address.host, address.tls, to.grpc), address, to };
+    let mut consumer = Consumer { client: Client::new(&task.shared, &address, to.grpc), address, to };
     let (mut tries, mut done) = (0, Done::default());
     loop {
-        let mut metrics = Metrics::default();
-        let frame = task.cursor.next(task.health.waiting(), frame_bytes, |bytes, record| {
+        let (mut metrics, mut spans) = (Metrics::default(), Spans::default());
+        let frame = task.next(frame_bytes, |bytes, record| {
             signals::log_record(bytes, record);
             if to.metrics {
                 metrics.add(record);
+            }
+            if to.traces {
+                spans.add(record);
             }
         })?;
         let Some(frame) = frame else {
@@ -71,7 +98,8 @@ pub(super) async fn run(task: &mut Task, to: &Telemetry) -> io::Result<()> {
         task.cursor.begin(&frame)?;
         let logs = to.logs.then(|| (Signal::Logs, signals::logs_request(&task.drain, &frame.bytes)));
         let metrics = metrics.request(&task.drain).map(|bytes| (Signal::Metrics, bytes));
-        let sent = consumer.send(task, logs.into_iter().chain(metrics), &mut done).await;
+        let traces = spans.request(&task.drain).map(|bytes| (Signal::Traces, bytes));
+        let sent = consumer.send(task, logs.into_iter().chain(metrics).chain(traces), &mut done).await;
         let failure = match sent {
             Ok(()) => done.refused.take().map(Box::<Failure>::from),
             Err((was_sent, error)) => {
@@ -83,11 +111,11 @@ pub(super) async fn run(task: &mut Task, to: &Telemetry) -> io::Result<()> {
                 Some(error)
             }
         };
-        // The frame has come to its end. Measurements that are lost are no lines; only lines are counted.
-        if to.logs && !done.logs {
+        // The frame has come to its end. Measurements and spans that are lost are no lines; only lines are counted.
+        if to.logs && !done.has(Signal::Logs) {
             task.cursor.failed(&frame)?
         } else {
-            task.cursor.delivered(&frame)?
+            task.cursor.delivered_but(&frame, done.rejected)?
         }
         (tries, done) = (0, Done::default());
         match failure {
@@ -100,9 +128,15 @@ pub(super) async fn run(task: &mut Task, to: &Telemetry) -> io::Result<()> {
 /// What of a frame needs no further request.
 #[derive(Default)]
 struct Done {
-    logs: bool,    // taken
-    metrics: bool, // taken or refused
-    refused: Option<String>,
+    signals: Vec<Signal>,    // taken; or, if no lines, refused
+    rejected: u64,           // lines
+    refused: Option<String>, // all lines
+}
+
+impl Done {
+    fn has(&self, signal: Signal) -> bool {
+        self.signals.contains(&signal)
+    }
 }
 
 struct Consumer<'a> {
@@ -120,7 +154,7 @@ impl Consumer<'_> {
         done: &mut Done,
     ) -> Result<(), (bool, Box<Failure>)> {
         for (signal, bytes) in requests {
-            if done.refused.is_some() || (if signal == Signal::Logs { done.logs } else { done.metrics }) {
+            if done.has(signal) || signal == Signal::Logs && done.refused.is_some() {
                 continue;
             }
             let request =
@@ -129,12 +163,19 @@ impl Consumer<'_> {
             let answer = self.client.send(&task.shared, request, limit).await;
             let answer = answer.map_err(|error| (error.was_sent(), error.into()))?;
             match (outcome(self.to.grpc, &answer), signal) {
-                (Outcome::Taken, Signal::Logs) => done.logs = true,
-                (Outcome::Taken, Signal::Metrics) => done.metrics = true,
+                (Outcome::Taken(rejected), _) => {
+                    done.signals.push(signal);
+                    if rejected > 0 {
+                        tracing::info!(drain = %task.drain.id, signal = signal.path(), rejected, "a telemetry drain takes a part");
+                    }
+                    if signal == Signal::Logs {
+                        done.rejected = rejected;
+                    }
+                }
                 (Outcome::Refused(why), Signal::Logs) => done.refused = Some(why),
-                (Outcome::Refused(why), Signal::Metrics) => {
-                    tracing::debug!(drain = %task.drain.id, why, "a telemetry drain refuses metrics");
-                    done.metrics = true;
+                (Outcome::Refused(why), Signal::Metrics | Signal::Traces) => {
+                    tracing::debug!(drain = %task.drain.id, signal = signal.path(), why, "a telemetry drain refuses a signal");
+                    done.signals.push(signal);
                 }
                 (Outcome::Again(why), _) => return Err((true, why.into())),
             }
@@ -145,18 +186,13 @@ impl Consumer<'_> {
     fn request(&self, signal: Signal, message: Vec<u8>) -> Option<Request<Full<Bytes>>> {
         let Protocol::Http { target, authority, user } = &self.address.protocol else { return None };
         let mut request = if self.to.grpc {
-            let scheme = if self.address.tls { "https" } else { "http" };
-            let service = match signal {
-                Signal::Logs => "opentelemetry.proto.collector.logs.v1.LogsService",
-                Signal::Metrics => "opentelemetry.proto.collector.metrics.v1.MetricsService",
-            };
-            let request = Request::post(format!("{scheme}://{authority}/{service}/Export"));
+            let scheme = if self.address.tls.is_some() { "https" } else { "http" };
+            let request = Request::post(format!("{scheme}://{authority}/{}/Export", signal.service()));
             request.header(header::CONTENT_TYPE, "application/grpc").header(header::TE, "trailers")
         } else {
             let (path, query) = target.split_once('?').map_or((target.as_str(), ""), |(path, query)| (path, query));
-            let name = if signal == Signal::Logs { "logs" } else { "metrics" };
             let mark = if query.is_empty() { "" } else { "?" };
-            let request = Request::post(format!("{}/v1/{name}{mark}{query}", path.trim_end_matches('/')));
+            let request = Request::post(format!("{}/v1/{}{mark}{query}", path.trim_end_matches('/'), signal.path()));
             request.header(header::HOST, authority).header(header::CONTENT_TYPE, "application/x-protobuf")
         };
         request = request.header(header::USER_AGENT, USER_AGENT);
@@ -209,19 +245,16 @@ fn outcome(grpc: bool, answer: &Answer) -> Outcome {
     }
 }
 
-/// A consumer may take a part only: `partial_success` says how much it did not, and why. That is final.
+/// A consumer may take a part only: `partial_success` says how much it did not. That is final.
 fn partial(response: &[u8]) -> Outcome {
     let Some((_, Value::Bytes(partial))) = fields(response).find(|(field, _)| *field == 1) else {
-        return Outcome::Taken;
+        return Outcome::Taken(0);
     };
     let rejected = fields(partial).find_map(|(field, value)| match value {
         Value::Number(number) if field == 1 => Some(number),
         _ => None,
     });
-    if let Some(rejected) = rejected.filter(|rejected| *rejected > 0) {
-        tracing::info!(rejected, "a telemetry drain takes a part of what it is sent");
-    }
-    Outcome::Taken
+    Outcome::Taken(rejected.unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -237,7 +270,7 @@ mod tests {
         }
         let status = StatusCode::from_u16(status).expect("a status");
         match outcome(grpc, &Answer { status, headers: HeaderMap::new(), body: Bytes::new(), trailers }) {
-            Outcome::Taken => "taken",
+            Outcome::Taken(_) => "taken",
             Outcome::Again(_) => "again",
             Outcome::Refused(_) => "refused",
         }
@@ -255,5 +288,16 @@ mod tests {
             assert_eq!(word(true, 200, Some(code)), means, "{code}");
         }
         assert_eq!(word(true, 502, None), "again");
+    }
+
+    #[test]
+    fn what_a_consumer_did_not_take_is_counted() {
+        let mut response = proto::Message::default();
+        response.message(1, |partial| {
+            partial.number(1, 3);
+            partial.bytes(2, b"too old");
+        });
+        assert!(matches!(partial(&response.0), Outcome::Taken(3)));
+        assert!(matches!(partial(b""), Outcome::Taken(0)));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use dozen_api::{drains::Drain, logs::Source};
 
-use super::proto::Message;
+use super::{access::Access, proto::Message};
 use crate::batch::Record;
 
 const INFO: u64 = 9; // SEVERITY_NUMBER_INFO
@@ -18,7 +18,8 @@ const DELTA: u64 = 1; // AGGREGATION_TEMPORALITY_DELTA
 /// Upper bounds in seconds that the semantic conventions advise for `http.server.request.duration`.
 const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-fn nanos(at: i64) -> u64 {
+/// Microseconds since 1970 as OTLP has them.
+pub(crate) fn nanos(at: i64) -> u64 {
     at.max(0).cast_unsigned().saturating_mul(1_000)
 }
 
@@ -56,7 +57,8 @@ fn severity(record: &Record<'_>) -> u64 {
     }
 }
 
-fn envelope(drain: &Drain, scope: impl FnOnce(&mut Message)) -> Vec<u8> {
+/// A request of any signal: whose it is, and what `scope` writes.
+pub(crate) fn envelope(drain: &Drain, scope: impl FnOnce(&mut Message)) -> Vec<u8> {
     let mut request = Message::default();
     request.message(1, |resource_signals| {
         resource_signals.message(1, |resource| {
@@ -129,13 +131,9 @@ impl Metrics {
     }
 
     fn add_request(&mut self, at: i64, text: &str) {
-        let field = |name: &str| {
-            text.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
-        };
-        let milliseconds = |name: &str| field(name).strip_suffix("ms").and_then(|number| number.parse::<f64>().ok());
-        let Some(service) = milliseconds("service") else { return };
-        let seconds = (service + milliseconds("connect").unwrap_or(0.0)) / 1_000.0;
-        let key = (field("method").to_owned(), field("status").to_owned(), field("dyno").to_owned());
+        let Some(access) = Access::read(text) else { return };
+        let Some(seconds) = access.seconds else { return };
+        let key = (access.text("method").to_owned(), access.text("status").to_owned(), access.text("dyno").to_owned());
         let durations = self.durations.entry(key).or_insert_with(|| Durations { first: at, ..Durations::default() });
         durations.last = durations.last.max(at);
         durations.count += 1;
