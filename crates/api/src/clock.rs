@@ -38,8 +38,56 @@ pub fn rfc3339_micros(at: Micros) -> String {
     format!("{}+00:00", stamp.strftime("%Y-%m-%dT%H:%M:%S.%6f"))
 }
 
+/// [`rfc3339_micros`] for many times one after the other. Most are in the second of the one before, so only their fraction is
+/// written anew.
+#[derive(Debug, Default)]
+pub struct Stamp {
+    second: Option<i64>,
+    text: Vec<u8>,
+}
+
+impl Stamp {
+    const SECOND: Micros = 1_000_000;
+    /// Where the six digits of the fraction are.
+    const FRACTION: std::ops::Range<usize> = 20..26;
+
+    /// The time as bytes, which are text.
+    pub fn bytes(&mut self, at: Micros) -> &[u8] {
+        let second = Some(at.div_euclid(Self::SECOND));
+        if self.second != second {
+            self.text = rfc3339_micros(at).into_bytes();
+            self.second = second;
+        } else if let Some(digits) = self.text.get_mut(Self::FRACTION) {
+            let mut fraction = at.rem_euclid(Self::SECOND);
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0' + (fraction % 10) as u8;
+                fraction /= 10;
+            }
+        }
+        &self.text
+    }
+
+    /// The time as text.
+    pub fn text(&mut self, at: Micros) -> &str {
+        std::str::from_utf8(self.bytes(at)).unwrap_or_default()
+    }
+}
+
 /// `2026-11-22T10:11:12Z`, the form of the Platform API.
 pub fn rfc3339_seconds(at: Micros) -> String {
     let stamp = jiff::Timestamp::from_microsecond(at).unwrap_or_default();
     stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_writes_what_is_written_one_by_one() {
+        let mut stamp = Stamp::default();
+        for at in [0, 7, 999_999, 1_000_000, 1_704_067_200_123_456, 1_704_067_200_000_007, -1, 1_704_067_200_000_007] {
+            assert_eq!(stamp.text(at), rfc3339_micros(at));
+        }
+    }
 }

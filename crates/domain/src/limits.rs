@@ -258,11 +258,13 @@ limits! {
     drains_per_app = 5;
     /// Lines that wait for a drain (L10).
     drain_buffer_lines = 1_024;
+    /// Time, saved up over twenty times as long, for which dynos that write wait for drains of their app that keep up.
+    drain_patience_ms = 50;
     /// Lines that wait for a drain that has failed for long (L10).
     drain_shrunk_lines = 10;
-    /// Time of failures after which fewer lines wait for an HTTP drain.
+    /// Time of failures after which fewer lines wait for a drain.
     drain_shrink_seconds = 300;
-    /// Failures in a row after which fewer lines wait for a syslog drain.
+    /// Failures in a row that it takes besides that time for a syslog drain (logplex: ten tries, half a minute apart).
     drain_shrink_tries = 10;
     /// Requests that carry one frame of lines before they are given up (L10).
     drain_tries = 3;

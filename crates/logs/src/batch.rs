@@ -6,10 +6,13 @@
 use std::borrow::Cow;
 
 use dozen_api::{
-    clock::{self, Micros},
+    clock::{Micros, Stamp},
     logs::Source,
 };
 use uuid::Uuid;
+
+/// Bytes of a record that are not process or text.
+const FIXED: usize = 14;
 
 /// Who delivers lines: what a [`Mark`] belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +46,7 @@ impl Batch {
         while !process.is_char_boundary(end) {
             end -= 1;
         }
-        self.records.reserve(14 + end + text.len());
+        self.records.reserve(FIXED + end + text.len());
         self.records.extend_from_slice(&at.to_le_bytes());
         self.records.push(u8::from(source == Source::Heroku));
         self.records.push(end as u8);
@@ -71,7 +74,8 @@ impl Batch {
 /// colour) stay.
 fn safe(text: &[u8]) -> Cow<'_, str> {
     let harmful = |byte: u8| byte < b' ' && byte != b'\t' && byte != b'\r' && byte != 0x1b;
-    let text = String::from_utf8_lossy(text);
+    // The check is many times faster than the repair.
+    let text = std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed);
     // Not `any`: without an early end it is done on many bytes at a time.
     if !text.bytes().fold(false, |found, byte| found | harmful(byte)) {
         return text;
@@ -90,17 +94,29 @@ pub(crate) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// The line as people see it: `2024-01-01T00:00:00.000000+00:00 app[web.1]: text`.
-    pub(crate) fn line(&self) -> String {
-        let mut line = clock::rfc3339_micros(self.at);
-        line.reserve(self.process.len() + self.text.len() + 12);
+    /// The line as people see it: `2024-01-01T00:00:00.000000+00:00 app[web.1]: text`. `stamp` is for many lines.
+    pub(crate) fn line(&self, stamp: &mut Stamp) -> String {
+        let mut line = String::with_capacity(self.process.len() + self.text.len() + 48);
+        line.push_str(stamp.text(self.at));
         line.push(' ');
         line.push_str(self.source.as_str());
         line.push('[');
-        line.push_str(&String::from_utf8_lossy(self.process));
+        push(&mut line, self.process);
         line.push_str("]: ");
-        line.push_str(&String::from_utf8_lossy(self.text));
+        push(&mut line, self.text);
         line
+    }
+
+    /// Bytes of it as it is stored.
+    pub(crate) fn size(&self) -> usize {
+        FIXED + self.process.len() + self.text.len()
+    }
+}
+
+fn push(line: &mut String, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => line.push_str(text),
+        Err(_) => line.push_str(&String::from_utf8_lossy(bytes)),
     }
 }
 
@@ -143,7 +159,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(1_704_067_200_000_000, Source::App, "web.1", b"hello");
         batch.push(1_704_067_200_123_456, Source::Heroku, "router", b"caf\xc3\xa9 \xff!");
-        let lines: Vec<String> = records(&batch.records).map(|record| record.line()).collect();
+        let lines: Vec<String> = records(&batch.records).map(|record| record.line(&mut Stamp::default())).collect();
         assert_eq!(
             lines,
             [

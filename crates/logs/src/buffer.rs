@@ -43,7 +43,41 @@ struct Position {
 pub(crate) struct Bookmark {
     segment: u64,
     offset: u64,
-    ordinal: u64, // of the first line there
+    ordinal: u64,         // of the first line there
+    recent: (u64, usize), // a line of [`Recent`], and where it begins
+}
+
+/// The lines that were stored last, in memory for the drains that want them now.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    first: u64, // ordinal
+    records: Vec<u8>,
+}
+
+impl Recent {
+    /// These records, of which the first has this ordinal.
+    pub(crate) fn new(first: u64, records: &[u8]) -> Self {
+        Self { first, records: records.to_vec() }
+    }
+
+    /// As [`Buffer::read`]; `false` when the first line wanted is not among these.
+    pub(crate) fn read(&self, place: &mut Bookmark, from: u64, mut each: impl FnMut(u64, &Record<'_>) -> bool) -> bool {
+        if from < self.first {
+            return false;
+        }
+        let (mut ordinal, mut at) = place.recent;
+        if ordinal < self.first || ordinal > from {
+            (ordinal, at) = (self.first, 0);
+        }
+        for record in records(self.records.get(at..).unwrap_or_default()) {
+            place.recent = (ordinal, at);
+            if ordinal >= from && !each(ordinal, &record) {
+                break;
+            }
+            (ordinal, at) = (ordinal + 1, at + record.size());
+        }
+        true
+    }
 }
 
 /// The history of one app.
@@ -260,7 +294,7 @@ impl Buffer {
         });
         for (index, segment) in self.segments.iter().enumerate().skip(begin) {
             if index > begin || place.segment != segment.name {
-                *place = Bookmark { segment: segment.name, offset: 0, ordinal: segment.ordinal };
+                *place = Bookmark { segment: segment.name, offset: 0, ordinal: segment.ordinal, ..*place };
             }
             let opened;
             let (file, length) = match &self.file {
@@ -417,6 +451,31 @@ mod tests {
 
     fn open(directory: &Path) -> Buffer {
         Buffer::open(directory.join("app"), 30, |_| true).expect("a buffer")
+    }
+
+    #[test]
+    fn what_was_stored_last_is_read_from_memory_by_ordinal() {
+        let mut batch = Batch::default();
+        for n in 10..20 {
+            batch.push(0, Source::App, "web.1", n.to_string().as_bytes());
+        }
+        let recent = Recent::new(10, &batch.records);
+        let mut place = Bookmark::default();
+        let mut read = |from: u64, most: usize| {
+            let mut got = Vec::new();
+            let there = recent.read(&mut place, from, |ordinal, record| {
+                assert_eq!(record.text, ordinal.to_string().as_bytes());
+                got.push(ordinal);
+                got.len() < most
+            });
+            there.then_some(got)
+        };
+        assert_eq!(read(9, 5), None, "it begins later");
+        assert_eq!(read(10, 3), Some(vec![10, 11, 12]));
+        assert_eq!(read(13, 3), Some(vec![13, 14, 15]));
+        assert_eq!(read(12, 1), Some(vec![12]), "back again");
+        assert_eq!(read(18, 9), Some(vec![18, 19]));
+        assert_eq!(read(20, 9), Some(Vec::new()));
     }
 
     /// Stores lines `from..to`, one a batch, and the position after each.

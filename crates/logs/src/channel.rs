@@ -23,13 +23,14 @@ use dozen_api::{
 use dozen_domain::{
     codes::Code,
     ids::{AppId, DynoId},
+    limits::millis,
 };
 use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
     Options,
     batch::{Batch, Producer, Record},
-    buffer::{Bookmark, Buffer, Snapshot},
+    buffer::{Bookmark, Buffer, Recent, Snapshot},
     tail::{self, Tail},
     turns::{Turn, Turns},
 };
@@ -42,6 +43,7 @@ pub(crate) struct Channels {
     logs_dir: PathBuf,
     dynos_dir: Arc<Path>,
     keep: u64,
+    patience: Duration,
     state: Mutex<State>,
 }
 
@@ -58,6 +60,7 @@ impl Channels {
             logs_dir: options.logs_dir.clone(),
             dynos_dir: options.run_dir.join("dynos").into(),
             keep: options.limits.log_history_lines,
+            patience: millis(options.limits.drain_patience_ms),
             state: Mutex::default(),
         }
     }
@@ -72,7 +75,7 @@ impl Channels {
         let removed = state.removed.contains(&app);
         let open = || {
             let directory = self.logs_dir.join(app.to_string());
-            Arc::new(Channel::new(app, directory, self.dynos_dir.clone(), self.keep, removed))
+            Arc::new(Channel::new(app, directory, self.dynos_dir.clone(), self.keep, self.patience, removed))
         };
         state.open.entry(app).or_insert_with(open).clone()
     }
@@ -159,6 +162,7 @@ struct Inner {
     buffer: Option<Buffer>,
     next: u64, // number of the next line
     tails: Vec<Arc<Tail>>,
+    recent: Option<Recent>, // of a stream with drains that is in use
     unstored: u64,
     unstored_since: Micros,
     used: Instant,
@@ -174,11 +178,12 @@ pub(crate) struct Subscription {
 }
 
 impl Channel {
-    fn new(app: AppId, directory: PathBuf, dynos_dir: Arc<Path>, keep: u64, removed: bool) -> Self {
+    fn new(app: AppId, directory: PathBuf, dynos_dir: Arc<Path>, keep: u64, patience: Duration, removed: bool) -> Self {
         let inner = Inner {
             buffer: None,
             next: 0,
             tails: Vec::new(),
+            recent: None,
             unstored: 0,
             unstored_since: 0,
             used: Instant::now(),
@@ -192,7 +197,7 @@ impl Channel {
             inner: Mutex::new(inner),
             stored: Notify::new(),
             drains: AtomicUsize::new(0),
-            turns: Turns::default(),
+            turns: Turns::new(patience),
         }
     }
 
@@ -271,6 +276,8 @@ impl Channel {
             before = Some(buffer.ordinal());
             buffer.append(first, batch)?;
         }
+        let drained = self.drains.load(Ordering::Relaxed) > 0 && batch.lines > 0;
+        inner.recent = before.filter(|_| drained).map(|first| Recent::new(first, &batch.records));
         inner.show(batch, before, 1);
         self.stored.notify_waiters();
         Ok(())
@@ -345,9 +352,15 @@ impl Channel {
         &self,
         place: &mut Bookmark,
         from: u64,
-        each: impl FnMut(u64, &Record<'_>) -> bool,
+        mut each: impl FnMut(u64, &Record<'_>) -> bool,
     ) -> io::Result<()> {
-        self.buffer(&mut self.inner())?.read(place, from, each)
+        let mut inner = self.inner();
+        if let Some(recent) = &inner.recent
+            && recent.read(place, from, &mut each)
+        {
+            return Ok(());
+        }
+        self.buffer(&mut inner)?.read(place, from, each)
     }
 
     /// Writes a line of the platform about the stream itself into it.
@@ -405,7 +418,7 @@ impl Channel {
     fn remove(&self) -> io::Result<()> {
         let mut inner = self.inner();
         inner.removed = true;
-        inner.buffer = None;
+        (inner.buffer, inner.recent) = (None, None);
         inner.unstored = 0;
         inner.tails.drain(..).for_each(|tail| tail.end());
         match fs::remove_dir_all(&self.directory) {
@@ -425,6 +438,7 @@ impl Channel {
             && let Some(buffer) = &mut inner.buffer
         {
             buffer.close();
+            inner.recent = None;
         }
     }
 

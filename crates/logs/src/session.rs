@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, io};
 
 use dozen_api::{
-    clock, frame,
+    clock::{self, Stamp},
+    frame,
     logs::{Place, Sent, Session, Source},
 };
 use dozen_domain::codes::Code;
@@ -71,7 +72,8 @@ pub(crate) async fn serve(role: &Role, connection: UnixStream, session: Session)
 /// What a session is told about itself: that history cannot be read, or what it has no longer.
 fn about_itself(code: Code, what: &str) -> String {
     let text = format!("Error {code} ({}){what}", code.description());
-    Record { at: clock::now(), source: Source::Heroku, process: b"logplex", text: text.as_bytes() }.line()
+    Record { at: clock::now(), source: Source::Heroku, process: b"logplex", text: text.as_bytes() }
+        .line(&mut Stamp::default())
 }
 
 /// Which lines of history are wanted.
@@ -137,6 +139,7 @@ async fn history(snapshot: &Snapshot, wanted: &Wanted<'_>, most: u64, out: &mut 
         }
         skip = total.saturating_sub(most);
     }
+    let mut stamp = Stamp::default();
     for block in snapshot.blocks() {
         let block = block?;
         for (place, record) in lines(&block) {
@@ -147,7 +150,7 @@ async fn history(snapshot: &Snapshot, wanted: &Wanted<'_>, most: u64, out: &mut 
                 skip -= 1;
                 continue;
             }
-            out.add(&Sent::Line { place, text: record.line() })?;
+            out.add(&Sent::Line { place, text: record.line(&mut stamp) })?;
         }
         out.flush_full().await?;
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dozen_api::{
-    clock::{self, Micros},
+    clock::{self, Micros, Stamp},
     logs::{Place, Session, Source},
 };
 use dozen_domain::codes::Code;
@@ -116,7 +116,7 @@ fn overflow(dropped: u64, since: Micros) -> Arc<str> {
     let text =
         format!("Error {code} ({}) -> This tail session dropped {dropped} messages since {since}", code.description());
     let record = Record { at: clock::now(), source: Source::Heroku, process: b"logplex", text: text.as_bytes() };
-    record.line().into()
+    record.line(&mut Stamp::default()).into()
 }
 
 /// Shows a batch to tails, whose lines stand at these places. A line is made printable once at most.
@@ -124,10 +124,11 @@ pub(crate) fn publish(tails: &[Arc<Tail>], places: impl Iterator<Item = Place>, 
     if tails.is_empty() {
         return;
     }
+    let mut stamp = Stamp::default();
     for (place, record) in places.zip(records(&batch.records)) {
         let mut line: Option<Arc<str>> = None;
         for tail in tails.iter().filter(|tail| tail.filter.matches(&record)) {
-            tail.push(place, record.at, || line.get_or_insert_with(|| record.line().into()).clone());
+            tail.push(place, record.at, || line.get_or_insert_with(|| record.line(&mut stamp).into()).clone());
         }
     }
 }

@@ -16,13 +16,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Longest time for which drains are waited for at once, and the most that is saved up.
-const MOST: Duration = Duration::from_millis(50);
 /// Share of the time for which drains may be waited for: one part of so many.
 const SHARE: u32 = 20;
 
 /// Who waits for whom in one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Turns {
     turn: Mutex<Patience>,
     lagging: AtomicUsize,
@@ -33,18 +31,13 @@ pub(crate) struct Turns {
 #[derive(Debug)]
 struct Patience {
     left: Duration,
+    most: Duration,
     at: Instant,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { left: MOST, at: Instant::now() }
-    }
 }
 
 impl Patience {
     fn grow(&mut self, now: Instant) {
-        self.left = (self.left + now.saturating_duration_since(self.at) / SHARE).min(MOST);
+        self.left = (self.left + now.saturating_duration_since(self.at) / SHARE).min(self.most);
         self.at = now;
     }
 
@@ -62,6 +55,12 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turns {
+    /// Nobody lags, and so much time is saved up, which is the most that may be.
+    pub(crate) fn new(most: Duration) -> Self {
+        let patience = Patience { left: most, most, at: Instant::now() };
+        Self { turn: Mutex::new(patience), lagging: AtomicUsize::new(0), calm: Notify::new() }
+    }
+
     /// Waits for a turn; all who wait have theirs in the order in which they came.
     pub(crate) async fn next(&self) -> Turn<'_> {
         Turn { turns: self, patience: self.turn.lock().await }
@@ -105,10 +104,12 @@ impl Turn<'_> {
 mod tests {
     use super::*;
 
+    const MOST: Duration = Duration::from_millis(50);
+
     #[test]
     fn drains_are_waited_for_a_twentieth_of_the_time_at_most() {
         let mut now = Instant::now();
-        let mut patience = Patience { left: MOST, at: now };
+        let mut patience = Patience { left: MOST, most: MOST, at: now };
         let mut waited = Duration::ZERO;
         for _ in 0..1_000 {
             now += Duration::from_millis(10); // the dyno writes meanwhile
@@ -126,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_ends_when_the_last_drain_has_caught_up() {
-        let turns = Turns::default();
+        let turns = Turns::new(MOST);
         turns.lags(true);
         turns.lags(true);
         let calm = turns.calm();

@@ -10,18 +10,12 @@ const GROWING: u32 = 10;
 /// The platform's own log hears of a drain that goes on failing this often.
 const REPEAT: Duration = Duration::from_secs(600);
 
-/// When fewer lines wait for a drain that fails (heroku/logplex: syslog drains count, HTTP drains look at the clock).
-#[derive(Debug, Clone, Copy)]
-enum Shrink {
-    Tries(u64),
-    Time(Duration),
-}
-
 /// One drain's failures since it worked last.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     unit: Duration,
-    shrink: Shrink,
+    shrink_after: Duration,
+    shrink_tries: u64,
     buffer: u64,
     shrunk: u64,
     failures: u32,
@@ -34,9 +28,10 @@ impl Health {
     pub(crate) fn new(limits: &Limits, to: &Destination) -> Self {
         Self {
             unit: millis(limits.drain_retry_ms),
-            shrink: match to {
-                Destination::Log(url) if is_syslog(url.expose()) => Shrink::Tries(limits.drain_shrink_tries),
-                Destination::Log(_) | Destination::Telemetry(_) => Shrink::Time(seconds(limits.drain_shrink_seconds)),
+            shrink_after: seconds(limits.drain_shrink_seconds),
+            shrink_tries: match to {
+                Destination::Log(url) if is_syslog(url.expose()) => limits.drain_shrink_tries,
+                Destination::Log(_) | Destination::Telemetry(_) => 0,
             },
             // No more can wait than history holds.
             buffer: limits.drain_buffer_lines.min(limits.log_history_lines),
@@ -76,10 +71,8 @@ impl Health {
 
     /// Lines that may wait now.
     pub(crate) fn waiting(&self) -> u64 {
-        let long = match self.shrink {
-            Shrink::Tries(tries) => u64::from(self.failures) >= tries,
-            Shrink::Time(time) => self.failing.is_some_and(|since| since.elapsed() > time),
-        };
+        let long = self.failing.is_some_and(|since| since.elapsed() > self.shrink_after)
+            && u64::from(self.failures) >= self.shrink_tries;
         if long { self.shrunk } else { self.buffer }
     }
 }
@@ -121,8 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn fewer_lines_wait_for_a_syslog_drain_after_ten_failures() {
-        let mut health = health(&Limits::default(), "SYSLOG+TLS://logs.example.com:6514");
+    fn it_takes_ten_failures_besides_the_time_for_a_syslog_drain() {
+        let limits = Limits { drain_shrink_seconds: 0, ..Limits::default() };
+        let mut health = health(&limits, "SYSLOG+TLS://logs.example.com:6514");
         for _ in 0..9 {
             health.bad();
         }

@@ -4,12 +4,9 @@
 //! TEXT`, without the structured data that the standard asks for (heroku/logplex, `logplex_syslog_utils`,
 //! `logplex_http_drain`). Both end with a line feed that is counted.
 
-use dozen_api::{clock, decimal, logs::Source};
+use dozen_api::{clock::Stamp, decimal, logs::Source};
 
 use crate::batch::Record;
-
-const MICROS: i64 = 1_000_000; // a second
-const TIME: usize = 32; // bytes of `2026-01-02T03:04:05.678901+00:00`
 
 // Priorities: eight times the facility, and the severity (RFC 5424, 6.2.1).
 const APP: &[u8] = b"<190>1 "; // local7.info
@@ -21,24 +18,23 @@ const LOGPLEX: &[u8] = b"<172>1 "; // local5.warning
 pub(crate) struct Writer {
     host: Vec<u8>,
     after_process: &'static [u8],
-    second: i64,
-    time: [u8; TIME],
+    stamp: Stamp,
 }
 
 impl Writer {
     /// To a syslog server; the drain's token stands where a host name would.
     pub(crate) fn server(token: &str) -> Self {
-        Self { host: token.as_bytes().to_vec(), after_process: b" - - ", second: i64::MIN, time: [b'0'; TIME] }
+        Self { host: token.as_bytes().to_vec(), after_process: b" - - ", stamp: Stamp::default() }
     }
 
     /// Into an HTTP body.
     pub(crate) fn http() -> Self {
-        Self { host: b"host".to_vec(), after_process: b" - ", second: i64::MIN, time: [b'0'; TIME] }
+        Self { host: b"host".to_vec(), after_process: b" - ", stamp: Stamp::default() }
     }
 
     /// Appends one message.
     pub(crate) fn put(&mut self, to: &mut Vec<u8>, record: &Record<'_>) {
-        self.set_time(record.at);
+        let time = self.stamp.bytes(record.at);
         let priority = match (record.source, record.process) {
             (Source::App, _) => APP,
             (Source::Heroku, b"router") => ROUTER,
@@ -48,31 +44,13 @@ impl Writer {
         let source = record.source.as_str().as_bytes();
         let process = if record.process.is_empty() { b"-" } else { record.process };
         let parts: [&[u8]; 10] =
-            [priority, &self.time, b" ", &self.host, b" ", source, b" ", process, self.after_process, record.text];
+            [priority, time, b" ", &self.host, b" ", source, b" ", process, self.after_process, record.text];
         let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
         to.reserve(length + 8);
         decimal::push(to, length as u64);
         to.push(b' ');
         parts.iter().for_each(|part| to.extend_from_slice(part));
         to.push(b'\n');
-    }
-
-    /// Most lines come in the second of the one before, so only the fraction is written anew.
-    fn set_time(&mut self, at: i64) {
-        let second = at.div_euclid(MICROS);
-        if second != self.second {
-            let text = clock::rfc3339_micros(at);
-            if let Ok(time) = text.as_bytes().try_into() {
-                self.time = time;
-                self.second = second;
-            }
-            return;
-        }
-        let mut fraction = at.rem_euclid(MICROS);
-        for digit in self.time[20..26].iter_mut().rev() {
-            *digit = b'0' + (fraction % 10) as u8;
-            fraction /= 10;
-        }
     }
 }
 

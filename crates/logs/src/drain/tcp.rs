@@ -33,6 +33,7 @@ pub(super) async fn run(task: &mut Task, address: &Address) -> io::Result<()> {
     loop {
         task.cursor.close();
         task.cursor.behind().await?;
+        task.cursor.lag(task.health.is_good());
         let limits = &task.shared.limits;
         let tls = task.shared.tls(address);
         let opened = Link::open(&address.host, &task.shared.reach, tls, millis(limits.drain_connect_ms)).await;
