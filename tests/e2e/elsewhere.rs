@@ -65,6 +65,13 @@ impl Person {
     }
 }
 
+impl Drop for Person {
+    fn drop(&mut self) {
+        // Whatever becomes of a test, its forwarder ends.
+        drop(self.command(&["logout"]).output());
+    }
+}
+
 #[test]
 fn a_platform_elsewhere_is_driven_with_nothing_but_its_address_and_a_key() {
     let platform = platform().start();

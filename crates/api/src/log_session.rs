@@ -16,7 +16,7 @@ use tokio::{io::AsyncReadExt, net::UnixStream};
 
 use crate::{
     frame,
-    logs::{Hello, Sent, Session},
+    logs::{Hello, Place, Sent, Session},
     socket,
 };
 
@@ -129,7 +129,8 @@ impl Reader {
 
     async fn connect(&mut self) -> io::Result<UnixStream> {
         if self.caught && self.session.after.is_none() {
-            self.session.lines = 0; // the history, an empty one, has been shown
+            // The history had nothing to show, so whatever it has now came since. Who wanted none of it cannot tell.
+            self.session.after = (self.session.lines > 0).then_some(Place { sequence: 0, ordinal: None });
         }
         let deadline = tokio::time::Instant::now() + AWAY;
         loop {

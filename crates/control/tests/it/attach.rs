@@ -160,7 +160,13 @@ async fn commands_that_cannot_be_started_are_refused_with_what_to_do() {
     let message = answer["message"].as_str().expect("a message");
     assert!(status == 422 && message.contains("at most 120000") && message.len() < 300, "{message}");
     let eco = json!({"command": "bash", "size": "eco", "attach": false});
-    assert_eq!(run(&server, &eco).await.0, 201);
+    let (status, running) = run(&server, &eco).await;
+    assert_eq!(status, 201);
+    // Nor is it for a command inside a dyno.
+    let path = format!("/apps/shop/dynos/{}", running["name"].as_str().expect("a name"));
+    let (status, answer) = server.api("POST", &path, &json!({"command": "x".repeat(1_000_000)})).await;
+    let message = answer["message"].as_str().expect("a message");
+    assert!(status == 422 && message.contains("at most 120000") && message.len() < 300, "{message}");
     let (status, answer) = run(&server, &eco).await;
     let message = answer["message"].as_str().expect("a message");
     assert!(status == 422 && message.starts_with("Cannot run more than 1 Eco one-off dynos"), "{message}");
