@@ -61,6 +61,7 @@ pub async fn find(context: &Context, app: AppId, id: &str) -> Result<Slug> {
 async fn exported(context: &Context, slug: &Slug, image: &Digest) -> Result<(fs::File, String)> {
     let slot = context.building.slot().await;
     let part = scratch(context, slug.id);
+    upload::make_directory(&part.0).await?;
     let exported = context.builds.export(slug.app, image, &part.0).await;
     exported.map_err(|error| Error::platform("make the archive of a slug", error))?;
     let checksum = fetch::shown_checksum(fetch::checksum(&part.0).await?);

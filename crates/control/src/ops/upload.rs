@@ -27,15 +27,23 @@ impl Drop for Part {
     }
 }
 
+/// Makes the directory that a file is to be in.
+///
+/// # Errors
+/// When the disk refuses.
+pub(super) async fn make_directory(of: &Path) -> Result<()> {
+    let Some(directory) = of.parent() else { return Ok(()) };
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).await;
+    made.map_err(|error| Error::platform(format!("make the directory {}", directory.display()), error))
+}
+
 /// Writes a body to a file that is on the disk when this returns; answers its size.
 ///
 /// # Errors
 /// When it has more than `most` bytes, of which `what` tells, or breaks off; or the disk fails.
 pub(super) async fn receive(mut body: BodyDataStream, to: &Path, most: u64, what: &str) -> Result<u64> {
     let failed = |error| Error::platform(format!("write {}", to.display()), error);
-    if let Some(directory) = to.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).await.map_err(failed)?;
-    }
+    make_directory(to).await?;
     let mut file = fs::File::create(to).await.map_err(failed)?;
     let mut size = 0_u64;
     while let Some(piece) = body.next().await {
