@@ -158,6 +158,9 @@ async fn dynos_survive_the_engine_and_are_taken_up_again_untouched() {
     assert_eq!(p.engine.wait(one_off.dyno).await.expect("an exit"), Exit::Code(7));
     assert_eq!(p.states(), ["web.1 up", "worker.1 up"]);
     assert_eq!(p.lines("run.1234").await, ["Process exited with status 7", "State changed from up to complete"]);
+    // Nor is it forgotten at once: whoever found it out may have been killed before it could write it down.
+    p.restart_engine().await;
+    assert_eq!(p.engine.wait(one_off.dyno).await.expect("the same exit"), Exit::Code(7));
     p.end().await;
 }
 
