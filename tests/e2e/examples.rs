@@ -12,6 +12,7 @@ fn the_python_example_answers_and_an_unchanged_dependency_set_is_reused() {
     let app = App::of_example(&platform, "python", "python");
     let pushed = app.push();
     drop(pushed.says("Python app detected").says("Released v"));
+    drop(app.heroku(&["buildpacks"]).says("heroku/python"));
     drop(app.heroku(&["ps:scale", "worker=1"]));
     app.write("note.txt", "a change that no dependency sees");
     app.commit("a note");

@@ -191,6 +191,7 @@ fn build(
     // Layers that analysis did not announce stay in the app's own layer; their keys are as finally decided.
     let known = |layer: &&LayerPlan| made.iter().find(|made| made.name == layer.name && made.path == layer.path);
     let result = BuildResult {
+        detected: detected(&request, &chosen),
         language: chosen.iter().map(Chosen::name).collect::<Vec<_>>().join(", "),
         process_types,
         launch_env,
@@ -290,13 +291,25 @@ fn chosen(index: usize, reference: &Reference) -> Result<Chosen> {
     })
 }
 
+/// Whether a buildpack takes apps for what they are written in. The last ones take what nobody else does.
+fn is_language(buildpack: &dyn Buildpack) -> bool {
+    !matches!(buildpack.name(), "Static" | "Procfile")
+}
+
+/// What [`BuildResult::detected`] says.
+fn detected(request: &Request, chosen: &[Chosen]) -> Option<String> {
+    let [Chosen::BuiltIn(only)] = chosen else { return None };
+    let found = request.spec.buildpacks.is_empty() && is_language(only.as_ref());
+    let index = buildpacks::all().iter().position(|known| known.name() == only.name())?;
+    found.then(|| dozen_domain::buildpack::BUILT_IN.get(index).map(|name| (*name).to_owned())).flatten()
+}
+
 fn detect(source: &Source, output: Option<&mut Output>) -> Result<Box<dyn Buildpack>> {
     let mut quiet = Output::new(Box::new(std::io::sink()), u64::MAX);
     let output = output.unwrap_or(&mut quiet);
     output.heading("Determining which buildpack to use for this app");
     let mut able: Vec<_> = buildpacks::all().into_iter().filter(|buildpack| buildpack.detect(source)).collect();
-    // The last ones take what nobody else does.
-    let languages = able.iter().filter(|buildpack| !matches!(buildpack.name(), "Static" | "Procfile"));
+    let languages = able.iter().filter(|buildpack| is_language(buildpack.as_ref()));
     let names: Vec<_> = languages.map(|buildpack| buildpack.name()).collect();
     if names.len() > 1 {
         output.warning("Warning: Multiple default buildpacks reported the ability to handle this app. The first buildpack in the list below will be used.", &[

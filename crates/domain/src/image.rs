@@ -51,6 +51,10 @@ pub struct BuildPlan {
 pub struct BuildResult {
     /// What the detected buildpacks call themselves together: `Python`, `Node.js`.
     pub language: String,
+    /// The built-in buildpack that was found by detection, by its short name; nothing when buildpacks were asked for, or
+    /// when what was found takes any app that nothing else does.
+    #[serde(default)]
+    pub detected: Option<String>,
     /// Commands by process type.
     pub process_types: ProcessTypes,
     /// Environment that the launch of every process sets, below config vars.

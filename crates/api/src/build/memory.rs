@@ -119,6 +119,7 @@ impl Builds for Memory {
             image: digest(1, number),
             result: BuildResult {
                 language: "Procfile".to_owned(),
+                detected: None,
                 process_types,
                 launch_env: Default::default(),
                 config_defaults: Default::default(),

@@ -16,7 +16,7 @@ fn a_procfile_alone_is_an_app() {
          -----> Discovering process types\n       Procfile declares types -> web, worker\n"
     );
     assert_eq!(built.types(), [("web", "./serve"), ("worker", "sleep 1")]);
-    assert_eq!(built.result().language, "Procfile");
+    assert_eq!((built.result().language.as_str(), built.result().detected.as_ref()), ("Procfile", None));
     assert_eq!(built.foreign_ms, 0);
 }
 

@@ -22,6 +22,20 @@ fn requirements_are_installed_and_reused_until_they_change() {
     );
     let [layer] = first.result().layers.as_slice() else { panic!("one layer") };
     assert_eq!((layer.name.as_str(), layer.path.as_str()), ("python", ".heroku/python"));
+    assert_eq!(first.result().detected.as_deref(), Some("python"));
+    // Two processors and 512 MB at least: as many workers as fit, and what is set stays.
+    let workers = |memory: &str, set: &str| {
+        let script = bench.app().join(".profile.d/WEB_CONCURRENCY.sh");
+        let shell = std::process::Command::new("bash")
+            .args(["-c", ". \"$1\"; echo $WEB_CONCURRENCY", "bash"])
+            .arg(script)
+            .envs([("MEMORY_AVAILABLE", memory), ("WEB_CONCURRENCY", set)])
+            .output();
+        String::from_utf8(shell.expect("bash").stdout).expect("text").trim().to_owned()
+    };
+    assert_eq!((workers("512", ""), workers("128", ""), workers("512", "7")), ("2".into(), "1".into(), "7".into()));
+    let most: u32 = workers("1000000", "").parse().expect("a number");
+    assert!(most % 2 == 1 && most >= 3, "twice the processors and one: {most}");
     let env = &first.result().launch_env;
     assert!(env["PATH"].starts_with("/app/.heroku/python/bin:"), "{env:?}");
     assert_eq!(env["PYTHONUNBUFFERED"], "1");

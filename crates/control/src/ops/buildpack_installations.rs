@@ -1,8 +1,13 @@
-//! The buildpacks that people choose for an app, in order. None: the next build detects one.
+//! The buildpacks of an app, in order: those that people chose, or the one that its first build detected. None: the next
+//! build detects one.
 
 use std::path::{Component, Path, PathBuf};
 
-use dozen_domain::buildpack::{BUILT_IN, Reference};
+use dozen_domain::{
+    buildpack::{BUILT_IN, Reference},
+    ids::AppId,
+};
+use sqlx::SqliteConnection;
 
 use super::{Error, Result};
 use crate::{
@@ -34,6 +39,20 @@ pub async fn replace(context: &Context, app: &App, buildpacks: &[String]) -> Res
     store::buildpack_installations::replace(&mut db, app.id, &installations).await?;
     db.commit().await?;
     Ok(installations)
+}
+
+/// Keeps the built-in buildpack that a build has found by detection for the app's next builds, until it is cleared, as
+/// Heroku does; unless there are buildpacks by now. A part of somebody's transaction.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn pin(context: &Context, db: &mut SqliteConnection, app: AppId, detected: &str) -> Result<()> {
+    if !store::buildpack_installations::of_app(db, app).await?.is_empty() {
+        return Ok(());
+    }
+    let found = installation(&format!("heroku/{detected}"), &context.settings.buildpack_dirs)?;
+    store::buildpack_installations::replace(db, app, &[found]).await?;
+    Ok(())
 }
 
 /// Reads a buildpack as people write it. A folder must be in one of the directories that the operator lists: builds see

@@ -219,6 +219,7 @@ pub async fn put(context: &Context, ticket: &str, body: BodyDataStream) -> Resul
     }
     let result = BuildResult {
         language: slug.buildpack_description.clone().unwrap_or_default(),
+        detected: None,
         process_types: slug.process_types.clone(),
         launch_env: Default::default(),
         config_defaults: Default::default(),

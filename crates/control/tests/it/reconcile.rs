@@ -404,6 +404,33 @@ fn tarball() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_detected_buildpack_stays_until_it_is_cleared() {
+    let server = Server::start().await;
+    server.app("shop").await;
+    let repository = server.repository("shop").await;
+    let detect = |name: &str| *server.builds.detected.lock().expect("not poisoned") = Some(name.to_owned());
+    let listed = || async {
+        let (_, list) = server.api("GET", "/apps/shop/buildpack-installations", &serde_json::Value::Null).await;
+        list[0]["buildpack"]["name"].as_str().map(str::to_owned)
+    };
+    let changed = |text: &'static str| async {
+        repository.commit("change", text, text).await;
+        let (succeeded, said) = repository.push().await;
+        assert!(succeeded, "{said}");
+    };
+    detect("go");
+    changed("one").await;
+    assert_eq!(listed().await.as_deref(), Some("heroku/go"));
+    detect("nodejs");
+    changed("two").await;
+    assert_eq!(listed().await.as_deref(), Some("heroku/go"));
+    let cleared = serde_json::json!({"updates": []});
+    assert_eq!(server.api("PUT", "/apps/shop/buildpack-installations", &cleared).await.0, 200);
+    changed("three").await;
+    assert_eq!(listed().await.as_deref(), Some("heroku/nodejs"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dyno_stops_only_once_the_router_has_taken_up_the_table() {
     let server = Server::start().await;
     let app = deployed(&server, &[("web", "./serve")]).await;

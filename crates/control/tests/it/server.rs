@@ -56,6 +56,8 @@ pub(crate) struct Scripted {
     pub(crate) seen: Mutex<Vec<(Vec<String>, Vec<Submodule>)>>,
     /// What was to be kept, each time.
     pub(crate) kept: Mutex<Vec<(AppId, Vec<Digest>)>>,
+    /// The built-in buildpack that detection finds.
+    pub(crate) detected: Mutex<Option<String>>,
 }
 
 struct Counted<'a>(&'a watch::Sender<u32>);
@@ -89,6 +91,7 @@ impl Builds for Scripted {
             image: Digest(format!("sha256:{number:064x}")),
             result: BuildResult {
                 language: "Scripted".to_owned(),
+                detected: self.detected.lock().expect("not poisoned").clone(),
                 process_types: types
                     .iter()
                     .map(|(name, run)| (name.parse().expect("a type"), (*run).to_owned()))
@@ -172,6 +175,7 @@ impl Server {
             types: Mutex::new(vec![("web", "./serve")]),
             seen: Mutex::default(),
             kept: Mutex::default(),
+            detected: Mutex::default(),
         });
         let bind = || TcpListener::bind("127.0.0.1:0").expect("a port");
         let (api_listener, tls_listener) = (bind(), bind());

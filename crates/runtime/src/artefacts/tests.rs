@@ -42,6 +42,7 @@ fn plan(name: &str, path: &str, key: &str) -> LayerPlan {
 fn result(layers: Vec<LayerPlan>) -> BuildResult {
     BuildResult {
         language: "Python".to_owned(),
+        detected: None,
         process_types: vec![("web".parse().expect("a type"), "serve".to_owned())],
         launch_env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
         config_defaults: BTreeMap::new(),

@@ -88,6 +88,7 @@ fn attempt(phase: &str) -> io::Result<i32> {
         "result.json",
         &BuildResult {
             language: "Test".to_owned(),
+            detected: None,
             process_types: vec![("web".parse().map_err(io::Error::other)?, "serve".to_owned())],
             launch_env: Default::default(),
             config_defaults: Default::default(),

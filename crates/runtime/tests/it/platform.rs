@@ -232,6 +232,7 @@ pub(crate) fn image(host: &Host, app: AppId, files: &[(&str, &str)]) -> Digest {
     }
     let result = BuildResult {
         language: "Procfile".to_owned(),
+        detected: None,
         process_types: Vec::new(),
         launch_env: [("FROM_IMAGE".to_owned(), "yes".to_owned())].into(),
         config_defaults: Default::default(),

@@ -175,6 +175,8 @@ impl Planned {
 fn launch(build: &Build<'_>) -> Result<Outcome> {
     let path = vec![format!("{LAUNCH_APP}/{FOLDER}/bin")];
     build.profile("python.sh", &path_script(&path))?;
+    // Under the name that Node.js' has: of several buildpacks the last one decides.
+    build.profile("WEB_CONCURRENCY.sh", include_str!("web_concurrency.sh"))?;
     let launch_env = [
         ("LANG", "C.UTF-8"),
         ("PYTHONUNBUFFERED", "1"),

@@ -197,6 +197,7 @@ impl Job {
 
     async fn release(&mut self, built: Built) -> Result<Release, Failed> {
         let (defaults, jobs) = (built.result.config_defaults.clone(), built.result.cron.clone());
+        let detected = built.result.detected.clone();
         self.build.foreign_ms = built.foreign_ms;
         let slug = self.slug(built);
         let released = async {
@@ -213,6 +214,9 @@ impl Job {
             made.push(deployed);
             self.build.release = Some(release.id);
             store::builds::update(&mut db, &self.build).await?;
+            if let Some(detected) = detected {
+                ops::buildpack_installations::pin(&self.context, &mut db, self.app.id, &detected).await?;
+            }
             if let Some(jobs) = jobs {
                 ops::cron_jobs::sync(&self.context, &mut db, self.app.id, &jobs).await?;
             }
