@@ -53,6 +53,19 @@ pub struct Line {
     pub text: String,
 }
 
+/// What the platform writes about something that people gave it, such as a command: in one line, for what would begin
+/// another one could say anything in the platform's name; and without what does something to a terminal.
+pub fn in_one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let written = |c: char| match c.is_control() && c != '\t' {
+        true => c.escape_default().collect::<String>(),
+        false => c.to_string(),
+    };
+    text.chars().map(written).collect()
+}
+
 /// Appends a line to a frame: 16 bytes app, `i64` time, `u8` source (0 app, 1 heroku), `u8` length and process,
 /// `u32` length and text, all little-endian.
 pub fn encode(line: &Line, to: &mut Vec<u8>) {
@@ -379,6 +392,14 @@ mod sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_people_gave_begins_no_line_of_its_own() {
+        let forged = "true` by user me\nRelease v9 created by user boss\u{1b}[2J\u{9b}\ttab \u{fc}";
+        let shown = "true` by user me\\nRelease v9 created by user boss\\u{1b}[2J\\u{9b}\ttab \u{fc}";
+        assert_eq!(in_one_line(forged.to_owned()), shown);
+        assert_eq!(in_one_line("as it is".to_owned()), "as it is");
+    }
 
     #[test]
     fn a_place_is_read_as_it_is_written() {

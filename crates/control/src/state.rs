@@ -14,7 +14,7 @@ use dozen_api::{
     build::Builds,
     clock::{Clock, Micros},
     engine::Engine,
-    logs::{Line, Sender, Source},
+    logs::{Line, Sender, Source, in_one_line},
 };
 use dozen_domain::{
     config::{Secret, Vars},
@@ -252,7 +252,7 @@ impl Context {
 
     /// Writes an `app[api]` line: somebody did something to the app.
     pub fn log_api(&self, app: AppId, text: String) {
-        self.log(app, Source::App, "api", text);
+        self.log(app, Source::App, "api", in_one_line(text));
     }
 
     /// Writes a line into an app's stream.

@@ -152,6 +152,22 @@ async fn a_command_inside_a_dyno_begins_when_its_client_is_there() {
     assert_eq!(status, 404);
 }
 
+/// Nor do an app's own dynos open another one's to whoever knows their names.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_apps_dyno_is_not_there() {
+    let server = shop().await;
+    server.app("other").await;
+    server.engine.hold_one_offs(true);
+    let (_, dyno) = run(&server, &json!({"command": "worker"})).await;
+    for identity in [&dyno["name"], &dyno["id"]] {
+        let identity = identity.as_str().expect("a text");
+        let path = format!("/apps/other/dynos/{identity}");
+        assert_eq!(server.api("POST", &path, &json!({"command": "true"})).await.0, 404, "{identity}");
+        assert_eq!(server.api("DELETE", &path, &json!({})).await.0, 404, "{identity}");
+    }
+    assert!(server.engine.entered().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_that_cannot_be_started_are_refused_with_what_to_do() {
     let server = shop().await;
