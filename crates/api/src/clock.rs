@@ -10,6 +10,12 @@ pub fn now() -> Micros {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// For how long the machine is up, its sleep included: a clock that nobody sets, good until the machine is restarted.
+pub fn uptime() -> Micros {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    up.tv_sec.saturating_mul(1_000_000).saturating_add(up.tv_nsec / 1_000)
+}
+
 /// This boot of the machine: Linux's random name of it, from `/proc/sys/kernel/random/boot_id`.
 pub fn boot() -> String {
     // A kernel that does not say so is never restarted as far as anybody can tell.

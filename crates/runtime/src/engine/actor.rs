@@ -184,7 +184,9 @@ impl Actor {
     // What is due.
 
     fn next_due(&self) -> Option<Micros> {
+        let since_1970 = clock::now() - clock::uptime();
         let one_offs = self.dynos.values().filter_map(|entry| self.one_off_ends(entry)).map(|(at, _)| at);
+        let one_offs = one_offs.map(|at| at.saturating_add(since_1970));
         let kept = self.kept.front().map(|(at, ..)| *at);
         self.wake.values().copied().chain(one_offs).chain(kept).min()
     }
@@ -196,7 +198,7 @@ impl Actor {
         let due = |at: Micros| set_back || at <= now;
         let apps: Vec<AppId> = self.wake.iter().filter(|(_, at)| due(**at)).map(|(app, _)| *app).collect();
         apps.into_iter().for_each(|app| self.reconcile(app));
-        for (dyno, cycling) in self.one_offs_over(now) {
+        for (dyno, cycling) in self.one_offs_over() {
             if cycling {
                 self.say(dyno, now, say::CYCLING.to_owned());
             }
@@ -276,7 +278,8 @@ impl Actor {
         };
         let terms = Terms::one_off(&self.host.options.limits);
         let mut entry = Entry::new(dyno, Kind::OneOff, terms, self.host.directory(id));
-        entry.stop_at = one_off.time_to_live.map(|life| now + i64::try_from(life.as_micros()).unwrap_or(i64::MAX / 2));
+        let in_micros = |life: Duration| i64::try_from(life.as_micros()).unwrap_or(i64::MAX);
+        entry.stop_at = one_off.time_to_live.map(|life| clock::uptime().saturating_add(in_micros(life)));
         self.starting.insert(id, vec![answer]);
         self.begin(entry, Begin::one_off(one_off));
     }
@@ -666,7 +669,7 @@ impl Actor {
     }
 
     fn say_of(&self, dyno: &Dyno, at: Micros, text: String) {
-        let (app, process) = (dyno.app, dyno.name.to_string());
+        let (app, process, text) = (dyno.app, dyno.name.to_string(), logs::in_one_line(text));
         self.host.options.logs.send(Line { app, at, source: Source::Heroku, process, text });
     }
 

@@ -1,6 +1,6 @@
 //! Which dynos are too old: those of the formation are replaced, one of a type at a time; one-offs end.
 
-use dozen_api::clock::Micros;
+use dozen_api::clock::{self, Micros};
 use dozen_domain::{
     cycle::{self, Candidate},
     dyno::State,
@@ -44,19 +44,14 @@ impl Actor {
         next
     }
 
-    /// When a one-off is to end, and whether for its age rather than because it was asked to; none for one that is
-    /// leaving already.
+    /// When a one-off is to end by the machine's uptime, and whether for its age rather than because it was asked to.
     pub(super) fn one_off_ends(&self, entry: &Entry) -> Option<(Micros, bool)> {
-        if entry.kind != Kind::OneOff || entry.leaving || !entry.dyno.state.is_live() {
-            return None;
-        }
-        let cycle_at = self.cycles(entry.dyno.app).then(|| entry.cycle_at(&self.host.options.limits));
-        let stop_at = entry.stop_at.map(|at| (at, false));
-        stop_at.into_iter().chain(cycle_at.map(|at| (at, true))).min_by_key(|(at, _)| *at)
+        entry.ends_at(self.cycles(entry.dyno.app), &self.host.options.limits)
     }
 
     /// One-offs whose time is over, each with whether that is for its age.
-    pub(super) fn one_offs_over(&self, now: Micros) -> Vec<(DynoId, bool)> {
+    pub(super) fn one_offs_over(&self) -> Vec<(DynoId, bool)> {
+        let now = clock::uptime();
         let over = |entry: &Entry| self.one_off_ends(entry).filter(|(at, _)| *at <= now);
         self.dynos.values().filter_map(|entry| Some((entry.dyno.id, over(entry)?.1))).collect()
     }

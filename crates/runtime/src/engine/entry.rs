@@ -12,7 +12,7 @@ use std::{
 };
 
 use dozen_api::{
-    clock::Micros,
+    clock::{self, Micros},
     engine::{Dyno, HealthCheck, Run},
     shim::{Command, Event, Record},
 };
@@ -54,8 +54,10 @@ pub(crate) mod key {
     pub(crate) const CRASHES: &str = "crashes";
     /// Number of its address.
     pub(crate) const LEASE: &str = "lease";
-    /// Microseconds since 1970 at which a one-off is stopped.
-    pub(crate) const STOP_AT: &str = "stop_at";
+    /// The machine's uptime, in microseconds, when the dyno was made.
+    pub(crate) const MADE_AT: &str = "made_at_uptime";
+    /// The machine's uptime, in microseconds, at which a one-off is stopped.
+    pub(crate) const STOP_AT: &str = "stop_at_uptime";
     /// Seconds to bind the port.
     pub(crate) const BOOT_SECONDS: &str = "boot_seconds";
     /// Name of the signal that asks it to end.
@@ -152,7 +154,9 @@ pub(super) struct Entry {
     pub(super) commands: Option<mpsc::Sender<Command>>,
     /// How it ended.
     pub(super) exit: watch::Sender<Option<Exit>>,
-    /// When a one-off is stopped.
+    /// When it was made, by the machine's uptime: no dyno outlives a restart of the machine, and nobody sets that clock.
+    made_at: Micros,
+    /// When a one-off is stopped, by the same clock.
     pub(super) stop_at: Option<Micros>,
     /// When its process was started.
     pub(super) started_at: Option<Micros>,
@@ -176,6 +180,7 @@ impl Entry {
             shown: None,
             commands: None,
             exit: watch::channel(None).0,
+            made_at: clock::uptime(),
             stop_at: None,
             started_at: None,
             up_at: None,
@@ -203,7 +208,9 @@ impl Entry {
             state: State::Starting { since: record.created_at },
         };
         let mut entry = Self::new(dyno, kind, Terms::found(record, limits), directory);
-        entry.stop_at = record.engine.get(key::STOP_AT).and_then(|text| text.parse().ok());
+        let uptime = |key: &str| record.engine.get(key).and_then(|text| text.parse().ok());
+        entry.made_at = uptime(key::MADE_AT).unwrap_or(entry.made_at);
+        entry.stop_at = uptime(key::STOP_AT);
         let told = fs::read_to_string(entry.directory.join(TOLD)).unwrap_or_default();
         entry.told = told.lines().map(str::to_owned).collect();
         entry.replace = entry.told.contains(REPLACE);
@@ -224,6 +231,7 @@ impl Entry {
             engine.insert(HOLD_OUTPUT.to_owned(), String::new());
         }
         engine.extend(lease.map(|number| (key::LEASE.to_owned(), number.to_string())));
+        engine.insert(key::MADE_AT.to_owned(), self.made_at.to_string());
         engine.extend(self.stop_at.map(|at| (key::STOP_AT.to_owned(), at.to_string())));
         engine
     }
@@ -285,6 +293,16 @@ impl Entry {
     /// When it is too old, if dynos of its app are replaced for that.
     pub(super) fn cycle_at(&self, limits: &Limits) -> Micros {
         cycle::due_at(self.dyno.id, self.dyno.created_at, limits)
+    }
+
+    /// When a one-off is to end by the machine's uptime, so that a clock that is set does not end it before its time, and
+    /// whether that is for its age, which counts if dynos of its app `cycle`; `None` for one that is leaving already.
+    pub(super) fn ends_at(&self, cycles: bool, limits: &Limits) -> Option<(Micros, bool)> {
+        if self.kind != Kind::OneOff || self.leaving || !self.dyno.state.is_live() {
+            return None;
+        }
+        let too_old = cycles.then(|| (cycle::due_at(self.dyno.id, self.made_at, limits), true));
+        self.stop_at.map(|at| (at, false)).into_iter().chain(too_old).min_by_key(|(at, _)| *at)
     }
 
     /// The time in which its process existed, as far as that is known.
@@ -495,6 +513,21 @@ mod tests {
         Entry::new(dyno, kind, terms, directory.to_owned())
     }
 
+    /// What is found of it after a restart of control.
+    fn record(entry: &Entry) -> Record {
+        Record {
+            dyno: entry.dyno.id,
+            app: entry.dyno.app,
+            name: entry.dyno.name.clone(),
+            size: entry.dyno.size,
+            version: entry.dyno.version,
+            command: entry.dyno.command.clone(),
+            created_at: 0,
+            logged: true,
+            engine: entry.record(Some(4)),
+        }
+    }
+
     fn run(entry: &mut Entry, events: &[Event]) -> Vec<String> {
         events.iter().flat_map(|event| entry.take(event, &Limits::default()).lines).collect()
     }
@@ -570,17 +603,7 @@ mod tests {
         first.terms.stop.signal = dozen_domain::settings::Signal::Quit;
         let events = [Event::Started { at: 1, pid: 7 }, Event::Exited { at: 2 * SECOND, exit: Exit::Code(1) }];
         assert_eq!(run(&mut first, &events).len(), 3);
-        let record = Record {
-            dyno: first.dyno.id,
-            app: first.dyno.app,
-            name: first.dyno.name.clone(),
-            size: first.dyno.size,
-            version: first.dyno.version,
-            command: first.dyno.command.clone(),
-            created_at: 0,
-            logged: true,
-            engine: first.record(Some(4)),
-        };
+        let record = record(&first);
         let mut second = Entry::found(&record, here.path().to_owned(), &Limits::default()).expect("an entry");
         assert_eq!(second.terms.stop, first.terms.stop);
         assert_eq!(run(&mut second, &events), Vec::<String>::new());
@@ -612,6 +635,25 @@ mod tests {
         };
         assert_eq!(retry_at(10 * SECOND), (9 + 1_200) * SECOND);
         assert_eq!(retry_at(8 * SECOND), 8 * SECOND);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_does_not_end_a_one_off_before_its_time() {
+        let here = tempfile::tempdir().expect("a directory");
+        let limits = Limits { cycle_jitter_seconds: 0, ..Limits::default() };
+        // By the clock on the wall it was made in 1970.
+        let mut one_off = entry("run.1234", Kind::OneOff, here.path());
+        let (made_at, day) = (one_off.made_at, 86_400 * SECOND);
+        assert!(made_at > 0 && made_at <= clock::uptime());
+        one_off.stop_at = Some(made_at + 60 * SECOND);
+        let found = Entry::found(&record(&one_off), here.path().to_owned(), &limits).expect("an entry");
+        for one in [&one_off, &found] {
+            assert_eq!(one.ends_at(true, &limits), Some((made_at + 60 * SECOND, false)));
+        }
+        one_off.stop_at = None;
+        assert_eq!(one_off.ends_at(true, &limits), Some((made_at + day, true)));
+        assert_eq!(one_off.ends_at(false, &limits), None);
+        assert_eq!(entry("web.1", Kind::Formation, here.path()).ends_at(true, &limits), None);
     }
 
     #[test]
