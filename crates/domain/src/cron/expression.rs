@@ -144,9 +144,10 @@ impl Expression {
         }
     }
 
-    /// Whether the hour is fixed, and not every hour or every so many.
-    pub(super) fn fixes_hours(&self) -> bool {
-        !self.hour.star
+    /// Whether it is for times of the day, and not for every minute or hour or every so many: neither of these fields
+    /// begins with `*` (as Debian's cron tells them apart).
+    pub(super) fn fixes_times(&self) -> bool {
+        !self.minute.star && !self.hour.star
     }
 
     /// Whether it means this minute of the calendar.

@@ -1,10 +1,10 @@
 //! When jobs run: presets and cron expressions in a time zone, and what `app.json` says of them.
 //!
-//! Daylight saving: a schedule with fixed hours (`30 2 * * *`, `daily at 02:30`) runs once a day, whatever the clocks do: a
-//! time that is skipped runs at the moment of the change, one that comes twice runs the first time. A schedule for every
-//! hour or every so many (`*/10 * * * *`, `0 */2 * * *`) follows the clock on the wall as it is: in an hour that is skipped
-//! nothing runs, in one that comes twice it runs twice. This is what cron of the Vixie family does. The time zone database
-//! is built in, so that the same version gives the same times on every machine.
+//! Daylight saving: a schedule for times of the day (`30 2 * * *`, `daily at 02:30`) runs once at each of them, whatever the
+//! clocks do: a time that is skipped runs at the moment of the change, one that comes twice runs the first time. A schedule
+//! whose minute or hour begins with `*` (`*/10 * * * *`, `0 */2 * * *`) follows the clock on the wall as it is: in an hour
+//! that is skipped nothing runs, in one that comes twice it runs twice. This is what Debian's cron does. The time zone
+//! database is built in, so that the same version gives the same times on every machine.
 
 mod expression;
 
@@ -122,7 +122,7 @@ impl Schedule {
 
     /// The first time after `after`; nothing when there is none within some years.
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        if self.expression.fixes_hours() { self.next_fixed(after, zone) } else { self.next_running(after, zone) }
+        if self.expression.fixes_times() { self.next_fixed(after, zone) } else { self.next_running(after, zone) }
     }
 
     /// Every matching time of the calendar is one moment: the first of two, the end of a gap.

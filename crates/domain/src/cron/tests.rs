@@ -1,4 +1,5 @@
-//! A year of times against a matcher that looks at every minute of it, across clock changes.
+//! A year of times against a matcher that looks at every minute of it, across clock changes, of half an hour too;
+//! `tests/it/cron.rs` has them from somebody else.
 
 use super::*;
 
@@ -38,7 +39,7 @@ fn year(zone: &TimeZone, from: Timestamp) -> Vec<Minute> {
 fn looked_at(expression: &Expression, year: &[Minute]) -> Vec<Timestamp> {
     let is_due = |minute: &&Minute| {
         let shown = expression.matches(minute.shown);
-        if expression.fixes_hours() {
+        if expression.fixes_times() {
             // Once a day: not again, and not lost in what the clock jumped over.
             (shown && !minute.again) || minute.skipped.iter().any(|skipped| expression.matches(*skipped))
         } else {

@@ -1,0 +1,3 @@
+//! What the domain computes, against programs of other people that compute the same.
+
+mod cron;
