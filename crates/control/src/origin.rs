@@ -5,6 +5,9 @@
 //! took, and log streams, rendezvous and uploads are promised there. Plain HTTP has the configured addresses, for other
 //! protocols need TLS. Nothing is judged by this: an answer goes to nobody but the caller who named the host.
 
+use std::net::Ipv4Addr;
+
+use dozen_domain::network::ssh_addresses;
 use http::{HeaderMap, header, uri::Authority};
 
 use crate::{listen::Via, state::Settings};
@@ -47,6 +50,14 @@ pub fn tls(settings: &Settings) -> String {
     HOST.try_with(of).ok().flatten().unwrap_or_else(configured)
 }
 
+/// Where a forwarder on the caller's machine lets SSH in: the address of the loopback at which the caller reached it.
+pub fn ssh(settings: &Settings) -> Option<Ipv4Addr> {
+    let host = HOST.try_with(Clone::clone).ok().flatten()?;
+    // At the platform's own address there is no forwarder between.
+    let own = settings.tls_url.trim_start_matches("https://") == host.as_str();
+    host.host().parse().ok().filter(|address| !own && ssh_addresses().any(|one| one == *address))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -62,6 +73,20 @@ mod tests {
         let settings = Settings::of_directory(PathBuf::from("/nowhere"));
         let answering = async { (url(&settings), super::tls(&settings)) };
         scope(super::host(Some(via), &headers), answering).await
+    }
+
+    #[tokio::test]
+    async fn ssh_comes_in_where_a_forwarder_was_reached() {
+        let seen = async |host: &'static str| {
+            let mut settings = Settings::of_directory(PathBuf::from("/nowhere"));
+            settings.tls_url = "https://127.0.0.9:5443".to_owned();
+            scope(Some(Authority::from_static(host)), async { ssh(&settings) }).await
+        };
+        assert_eq!(seen("127.0.0.3:41000").await, Some(Ipv4Addr::new(127, 0, 0, 3)));
+        for other in ["127.0.0.9:5443", "localhost:41000", "127.0.0.1:41000", "192.0.2.1:5443", "127.0.0.3.example.com"]
+        {
+            assert_eq!(seen(other).await, None, "{other}");
+        }
     }
 
     #[tokio::test]

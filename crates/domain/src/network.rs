@@ -55,6 +55,12 @@ impl From<Prefix> for String {
     }
 }
 
+/// Where SSH of the exec family comes in on this machine, the usual place first: the official client takes port 80
+/// whatever it is told, so every platform and every forwarder of this machine needs an address of its own.
+pub fn ssh_addresses() -> impl Iterator<Item = Ipv4Addr> {
+    (2..=9).map(|last| Ipv4Addr::new(127, 0, 0, last))
+}
+
 impl Prefix {
     /// Whether an address is in it.
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -8,6 +8,7 @@ use axum::{
     response::Response,
 };
 use data_encoding::BASE64;
+use dozen_domain::limits::seconds;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
@@ -82,7 +83,8 @@ pub async fn forward(
     let wrong = |_| Error::BadRequest(format!("{port} is no port."));
     let port = port.parse().map_err(wrong)?;
     let forward = ops::exec::forward(&context, &member.app, &member.account, &dyno, port).await?;
-    tokio::spawn(forward.carry(upgrade));
+    let patience = seconds(context.limits().attach_idle_seconds);
+    tokio::spawn(forward.carry(patience, upgrade));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

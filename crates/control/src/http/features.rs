@@ -30,9 +30,16 @@ pub async fn of_app(State(context): State<Context>, member: Member, range: Range
     Ok(range.page(all, SORTS)?.map(|one| view(&one)))
 }
 
-/// `GET /apps/{app}/features/{feature}`
-pub async fn app_info(State(context): State<Context>, member: Member, Identity(name): Identity) -> Result {
-    Ok(Reply::ok(&view(&ops::features::find_of_app(&context, &member.app, &name).await?)))
+/// `GET /apps/{app}/features/{feature}`. With this the official client begins whatever enters a dyno, and of what is
+/// wrong with that later it shows nothing; warnings it shows.
+pub async fn app_info(
+    State(context): State<Context>,
+    member: Member,
+    Identity(name): Identity,
+) -> Result<impl IntoResponse> {
+    let one = ops::features::find_of_app(&context, &member.app, &name).await?;
+    let warning = ops::exec::warning(&context).filter(|_| one.definition.name == ops::features::EXEC);
+    Ok((warning.map(|text| [("x-heroku-warning", text)]), Reply::ok(&view(&one))))
 }
 
 /// `PATCH /apps/{app}/features/{feature}`

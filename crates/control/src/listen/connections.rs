@@ -35,6 +35,20 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept (no file descriptors left), so that it is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Silence after which the kernel asks whether a client is still there, pause between that and the next time, and how often.
+const ASK: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(20), 3);
+
+/// Has the kernel notice that a client's machine or network is gone: a forward may be silent for as long as it likes.
+fn notice_loss(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let (after, every, times) = ASK;
+    // A socket without it is only noticed later.
+    let _ = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, after))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, every))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, times));
+}
+
 /// How a request reached the API; an extension of every request.
 #[derive(Debug, Clone, Copy)]
 pub struct Via {
@@ -79,6 +93,7 @@ impl Server {
                     failing = false;
                     // Answers are small and a push's output is line by line: Nagle's algorithm only delays them.
                     let _ = stream.set_nodelay(true);
+                    notice_loss(&stream);
                     let (server, tls) = (self.clone(), tls.clone());
                     self.connections.spawn(async move { server.connection(stream, peer, tls).await });
                 }

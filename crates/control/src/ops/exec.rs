@@ -1,5 +1,7 @@
 //! The exec manager: which dynos can be entered over SSH, and passes to them; and connections to their ports without it.
 
+use std::{net::SocketAddr, time::Duration};
+
 use data_encoding::BASE64;
 use dozen_api::engine::Connection;
 use dozen_domain::dyno::State;
@@ -10,12 +12,19 @@ use serde::Deserialize;
 use super::{Error, Result};
 use crate::{
     Context, origin,
-    sessions::{self, About, inside, pass, ssh},
+    sessions::{self, About, inside, pass, ssh, tunnel},
     store::{accounts::Account, apps::App},
 };
 
 /// Longest key that is read; RSA of 16,384 bits fits.
 const KEY: usize = 4096;
+
+/// The port that the official client takes whatever it is told.
+const PORT: u16 = 80;
+/// What to do without an SSH server.
+const NO_SSH: &str = "This platform has no SSH server, so ps:exec, ps:copy, ps:forward and ps:socks do not work: use \
+                          heroku run:inside, dozen exec or dozen forward. Its operator sets DOZEN_SSH_LISTEN to an address \
+                          that it can listen on, such as 127.0.0.2:80; ports below 1024 need root or CAP_NET_BIND_SERVICE.";
 
 /// A client's request to be let in.
 #[derive(Debug, Default, Deserialize)]
@@ -45,18 +54,19 @@ pub fn list(context: &Context, app: &App) -> Vec<String> {
     up.map(|dyno| dyno.name.to_string()).collect()
 }
 
+/// What a client is to be told that is about to enter a dyno over SSH.
+pub fn warning(context: &Context) -> Option<&'static str> {
+    let served = context.settings.ssh.is_some() || origin::ssh(&context.settings).is_some();
+    (!served).then_some(NO_SSH)
+}
+
 /// Gives out a pass to a dyno.
 ///
 /// # Errors
 /// When there is no such dyno, the key is none, or there is no SSH server.
 pub fn enter(context: &Context, app: &App, account: &Account, dyno: &str, new: &New) -> Result<Entrance> {
-    let address = context.settings.ssh.ok_or_else(|| {
-        Error::Unavailable(
-            "This platform has no SSH server: its operator sets DOZEN_SSH_LISTEN to an address that it can listen on, \
-             such as 127.0.0.2:80."
-                .to_owned(),
-        )
-    })?;
+    let forwarded = origin::ssh(&context.settings).map(|address| SocketAddr::from((address, PORT)));
+    let address = forwarded.or(context.settings.ssh).ok_or_else(|| Error::invalid(NO_SSH))?;
     let dynos = context.engine.dynos(app.id);
     let found = dynos.iter().rfind(|one| one.name.to_string() == dyno && one.state.is_live());
     let found = found.ok_or(Error::NotFound("dyno"))?;
@@ -113,12 +123,10 @@ pub async fn forward(context: &Context, app: &App, account: &Account, dyno: &str
 }
 
 impl Forward {
-    /// Carries bytes both ways until both sides have ended.
-    pub async fn carry(mut self, upgrade: OnUpgrade) {
+    /// Carries bytes both ways until both sides have ended, or one has and the other says nothing for `patience`.
+    pub async fn carry(self, patience: Duration, upgrade: OnUpgrade) {
         match upgrade.await {
-            Ok(outside) => {
-                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(outside), &mut self.inside).await;
-            }
+            Ok(outside) => tunnel::carry(TokioIo::new(outside), self.inside, patience).await,
             Err(error) => tracing::debug!(%error, "a forward's client has gone before it began"),
         }
         drop(self.account);

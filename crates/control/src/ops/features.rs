@@ -52,6 +52,9 @@ pub const HTTP2_TO_DYNOS: &str = "http2-to-dyno";
 /// A client's `Expect: 100-continue` is answered by the dyno. Heroku has it in its labs.
 pub const END_TO_END_CONTINUE: &str = "http-end-to-end-continue";
 
+/// Dynos can be entered.
+pub const EXEC: &str = "runtime-heroku-exec";
+
 /// Features of apps.
 pub const APP: &[Definition] = &[
     Definition {
@@ -137,7 +140,7 @@ pub const APP: &[Definition] = &[
     },
     Definition {
         id: id(6),
-        name: "runtime-heroku-exec",
+        name: EXEC,
         display_name: "Heroku Exec",
         description: "Lets heroku ps:exec and its family into dynos without changing them. Always on.",
         general: false,

@@ -12,6 +12,7 @@ pub mod pass;
 pub mod relay;
 pub mod secret;
 pub mod ssh;
+pub(crate) mod tunnel;
 
 use std::{
     collections::HashMap,

@@ -15,6 +15,7 @@ use std::{
 };
 
 use dozen_api::clock::Micros;
+use dozen_domain::network::ssh_addresses;
 
 pub use self::load::{Certificate, client_roots};
 
@@ -139,6 +140,8 @@ fn api_names(names: &Names) -> Vec<String> {
     let mut all = vec!["localhost".to_owned()];
     all.push(Ipv4Addr::LOCALHOST.to_string());
     all.push(Ipv6Addr::LOCALHOST.to_string());
+    // The exec manager is asked at the address at which a forwarder lets SSH in.
+    all.extend(ssh_addresses().map(|address| address.to_string()));
     let machine = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
     all.push(machine);
     all.extend(names.api.iter().map(|name| name.to_ascii_lowercase()));

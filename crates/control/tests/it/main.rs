@@ -16,6 +16,7 @@ mod conventions;
 mod cron;
 mod domains;
 mod drains;
+mod exec;
 mod fetching;
 mod ledger;
 mod listening;

@@ -22,15 +22,20 @@ use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
-use super::{About, Account, inside, pass, pass::Pass};
+use super::{About, Account, inside, pass, pass::Pass, tunnel};
 use crate::{Context, auth::keys};
 
 /// A client that does not answer keep-alives for this long is gone; three are sent in it.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Bytes of the seed of the host's key (Ed25519).
 const SEED: usize = 32;
+/// How the official client's own SSH introduces itself; the one that `--ssh` starts is another.
+const OFFICIAL: &[u8] = b"SSH-2.0-ssh2js";
 /// Pause after a failed accept, so that it is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -121,7 +126,14 @@ impl Server {
         // One too many is closed: the client says so and may try again.
         let Ok(_place) = self.places.clone().try_acquire_owned() else { return };
         let (entered, mut known) = watch::channel(false);
-        let visitor = Visitor { context: self.context.clone(), pass: None, entered };
+        let gone = CancellationToken::new();
+        let visitor = Visitor {
+            context: self.context.clone(),
+            pass: None,
+            entered,
+            gone: gone.clone(),
+            _present: gone.drop_guard(),
+        };
         let served = async {
             match russh::server::run_stream(self.config.clone(), stream, visitor).await {
                 Ok(session) => session.await,
@@ -159,6 +171,20 @@ struct Visitor {
     context: Context,
     pass: Option<Pass>,
     entered: watch::Sender<bool>,
+    /// Whatever goes on for it ends with the connection, even what cannot notice that by itself.
+    gone: CancellationToken,
+    _present: DropGuard,
+}
+
+/// Does something for a visitor, in a task of its own, until that is done or the visitor has gone.
+fn attend(gone: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let gone = gone.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = gone.cancelled() => {}
+        }
+    });
 }
 
 impl Visitor {
@@ -202,7 +228,9 @@ impl Handler for Visitor {
             return Ok(());
         };
         reply.accept().await;
-        tokio::spawn(session::serve(self.context.clone(), pass, channel, session.handle()));
+        let breaks = session.remote_sshid().starts_with(OFFICIAL);
+        let client = session::Client { handle: session.handle(), breaks };
+        attend(&self.gone, session::serve(self.context.clone(), pass, channel, client));
         Ok(())
     }
 
@@ -222,18 +250,18 @@ impl Handler for Visitor {
         };
         // Connecting may take long, and other channels of this connection must not wait for it.
         let (context, host) = (self.context.clone(), host_to_connect.to_owned());
-        tokio::spawn(async move {
+        attend(&self.gone, async move {
             let inside = match inside::find(&context, pass.app, &pass.dyno) {
                 Some(dyno) => inside::dial(&context, &dyno, &host, port).await,
                 None => None,
             };
             match inside {
-                Some(mut inside) => {
+                Some(inside) => {
                     reply.accept().await;
                     let about = About { app: pass.app, dyno: pass.dyno, email: pass.email, what: purpose(&host) };
                     let _account = Account::open(&context, about);
-                    let mut outside = channel.into_stream();
-                    let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+                    let patience = seconds(context.limits().attach_idle_seconds);
+                    tunnel::carry(channel.into_stream(), inside, patience).await;
                 }
                 None => reply.reject(ChannelOpenFailure::ConnectFailed).await,
             }

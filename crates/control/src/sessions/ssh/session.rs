@@ -36,9 +36,27 @@ struct Wishes {
     env: BTreeMap<String, String>,
 }
 
+/// Who is at the other end.
+pub(super) struct Client {
+    /// Where to answer.
+    pub(super) handle: Handle,
+    /// It reads its standard input from the first output on, and breaks when the channel was closed before it could say
+    /// that there is no more (`heroku ps:exec -- ls < /dev/null`).
+    pub(super) breaks: bool,
+}
+
+/// What a session has been through.
+#[derive(Default)]
+struct Course {
+    /// Something was printed.
+    printed: AtomicBool,
+    /// The client has ended its input.
+    input_ended: AtomicBool,
+}
+
 /// Serves a session until its process or its client ends it.
-pub(super) async fn serve(context: Context, pass: Pass, channel: Channel<Msg>, handle: Handle) {
-    let id = channel.id();
+pub(super) async fn serve(context: Context, pass: Pass, channel: Channel<Msg>, client: Client) {
+    let (id, handle) = (channel.id(), client.handle);
     let (mut from, to) = channel.split();
     let mut wishes = Wishes::default();
     let program = loop {
@@ -76,12 +94,12 @@ pub(super) async fn serve(context: Context, pass: Pass, channel: Channel<Msg>, h
         }
     };
     let _ = handle.channel_success(id).await;
-    let ended = AtomicBool::new(false);
+    let course = Course::default();
     let status = match program {
-        Ok(program) => run(&context, pass, program, wishes, (&mut from, &ended), &to).await,
+        Ok(program) => run(&context, pass, program, wishes, (&mut from, &course), &to).await,
         Err(reason) => refuse(&to, &reason).await,
     };
-    if !ended.load(Relaxed) {
+    if client.breaks && course.printed.load(Relaxed) && !course.input_ended.load(Relaxed) {
         let patience = Duration::from_millis(context.limits().input_end_ms);
         let _ = tokio::time::timeout(patience, input_end(&mut from)).await;
     }
@@ -90,8 +108,7 @@ pub(super) async fn serve(context: Context, pass: Pass, channel: Channel<Msg>, h
     let _ = to.close().await;
 }
 
-/// Returns when the client has ended its input. The official one reads its standard input from the first output on and
-/// breaks when the channel was closed before it could say that there is no more (`heroku ps:exec -- ls < /dev/null`).
+/// Returns when the client has ended its input.
 async fn input_end(from: &mut ChannelReadHalf) {
     while let Some(message) = from.wait().await {
         if ends_input(&message) {
@@ -136,7 +153,7 @@ async fn run(
     pass: Pass,
     program: Program,
     wishes: Wishes,
-    (from, input_ended): (&mut ChannelReadHalf, &AtomicBool),
+    (from, course): (&mut ChannelReadHalf, &Course),
     to: &ChannelWriteHalf<Msg>,
 ) -> u32 {
     let Some(dyno) = inside::find(context, pass.app, &pass.dyno) else {
@@ -164,7 +181,7 @@ async fn run(
             activity.note();
             // What follows a key that may have ended the input shows that it has not.
             if matches!(message, None | Some(ChannelMsg::Data { .. } | ChannelMsg::Eof | ChannelMsg::Close)) {
-                input_ended.store(message.as_ref().is_none_or(ends_input), Relaxed);
+                course.input_ended.store(message.as_ref().is_none_or(ends_input), Relaxed);
             }
             let sent = match message {
                 Some(ChannelMsg::Data { data }) => match &mut input {
@@ -196,11 +213,11 @@ async fn run(
     let printed = async {
         let errors = async {
             match errors {
-                Some(errors) => copy(errors, to.make_writer_ext(Some(ERRORS)), &activity).await,
+                Some(errors) => copy(errors, to.make_writer_ext(Some(ERRORS)), &activity, course).await,
                 None => Ok(()),
             }
         };
-        let _ = tokio::join!(copy(output, to.make_writer(), &activity), errors);
+        let _ = tokio::join!(copy(output, to.make_writer(), &activity, course), errors);
         exit.await
     };
     let idle = context.limits().attach_idle_seconds;
@@ -211,11 +228,15 @@ async fn run(
         () = activity.quiet(seconds(idle)) => None,
     };
     let Some(ended) = ended else {
+        course.printed.store(true, Relaxed);
         return last_word(to, terminal, &format!("Nothing was typed or shown for {idle} seconds.")).await;
     };
     match ended {
         Ok(Some(exit)) => u32::try_from(Exit::status(exit)).unwrap_or(FAILED),
-        Ok(None) => last_word(to, terminal, &format!("{} has stopped.", pass.dyno)).await,
+        Ok(None) => {
+            course.printed.store(true, Relaxed);
+            last_word(to, terminal, &format!("{} has stopped.", pass.dyno)).await
+        }
         Err(reason) => refuse(to, &reason).await,
     }
 }
@@ -234,13 +255,17 @@ async fn copy(
     mut from: Box<dyn AsyncRead + Send + Unpin>,
     to: impl AsyncWrite,
     activity: &Activity,
+    course: &Course,
 ) -> std::io::Result<()> {
     tokio::pin!(to);
     let mut piece = vec![0; PIECE];
     loop {
         match from.read(&mut piece).await? {
             0 => return to.flush().await,
-            count => to.write_all(&piece[..count]).await?,
+            count => {
+                course.printed.store(true, Relaxed);
+                to.write_all(&piece[..count]).await?;
+            }
         }
         activity.note();
     }
