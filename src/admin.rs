@@ -117,7 +117,7 @@ pub(crate) fn verify_ledger(config: &Config, printer: &mut Printer<'_>) -> Resul
         }
     }
     match faults {
-        0 => printer.note(&format!("The ledgers of {} apps are whole.", checked.len())),
+        0 => printer.note(&format!("All ledgers are whole (apps: {}).", checked.len())),
         n => printer.note(&format!("{n} faults.")),
     }
     Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     error::Error as StdError,
+    ffi::OsString,
     io::{self, Write as _},
     os::unix::process::CommandExt as _,
     process::{Command as Process, ExitCode},
@@ -46,6 +47,9 @@ enum Error {
         source: io::Error,
     },
 }
+
+/// Commands of the official CLI that need SSH.
+const ENTERING: &[&str] = &["ps:exec", "ps:copy", "ps:forward", "ps:socks"];
 
 /// Parses the command line and carries it out.
 pub(crate) fn run() -> ExitCode {
@@ -99,7 +103,11 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::LedgerVerify => return Ok(admin::verify_ledger(&Config::from_env()?, &mut printer)?),
         Command::Doctor => return Ok(doctor::run(&Config::from_env()?, &mut printer)?),
         Command::Env => {
-            let variables = place(&Config::from_env()?)?.variables()?;
+            let place = place(&Config::from_env()?)?;
+            let variables = place.variables()?;
+            if let Some(caveat) = place.caveat()? {
+                printer.note(&caveat);
+            }
             if printer.is_json() {
                 printer.json(&BTreeMap::from_iter(variables))?;
                 return Ok(ExitCode::SUCCESS);
@@ -135,7 +143,12 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Heroku { arguments } => {
             let config = Config::from_env()?;
             let cli = config.heroku_cli.clone().or_else(|| config.tool("heroku")).ok_or(Error::NoHeroku)?;
-            let source = Process::new(cli).args(arguments).envs(place(&config)?.variables()?).exec();
+            let place = place(&config)?;
+            let enters = |word: &OsString| ENTERING.iter().any(|one| word == one);
+            if let Some(caveat) = arguments.first().filter(|word| enters(word)).and(place.caveat()?) {
+                printer.note(&caveat);
+            }
+            let source = Process::new(cli).args(arguments).envs(place.variables()?).exec();
             return Err(Error::Io { operation: "start the heroku CLI", source });
         }
         Command::GitCredential { operation } => {

@@ -65,8 +65,8 @@ pub(crate) const VARIABLES: &[Variable] = &[
         name: "DOZEN_SSH_LISTEN",
         default: "`127.0.0.2:80`",
         doc: "SSH for `ps:exec` and its family; the official client insists on port 80. When this is not set and the \
-              default cannot be had (another platform has it, or ports below 1024 need root), there is no SSH and the \
-              log says so.",
+              default cannot be had because another platform has it, the next free address up to `127.0.0.9:80` is taken; \
+              when there is none (ports below 1024 need root), there is no SSH and the log says so.",
     },
     Variable {
         name: "DOZEN_APPS_DOMAIN",

@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+use dozen_domain::network::ssh_addresses;
+
 use crate::config::{Config, Listen};
 
 /// A socket cannot be bound.
@@ -44,7 +46,16 @@ impl Listeners {
     /// # Errors
     /// For the first that cannot be bound, with the variable that moves it elsewhere.
     pub(crate) fn bind(listen: &Listen, ssh_given: bool) -> Result<Self, Error> {
-        let ssh = match listen.ssh.map(|address| bind("DOZEN_SSH_LISTEN", address)).transpose() {
+        let elsewhere = |error: Error| {
+            // Another platform or a forwarder of this machine has the usual address: any of the others does as well.
+            let mut others = ssh_addresses().map(|address| SocketAddr::from((address, error.address.port())));
+            others.find_map(|address| bind("DOZEN_SSH_LISTEN", address).ok()).ok_or(error)
+        };
+        let bound = |address| match bind("DOZEN_SSH_LISTEN", address) {
+            Err(error) if !ssh_given => elsewhere(error),
+            bound => bound,
+        };
+        let ssh = match listen.ssh.map(bound).transpose() {
             Err(error) if !ssh_given => {
                 tracing::warn!(reason = %error.source, "no SSH for ps:exec and its family: {error}");
                 None
@@ -123,10 +134,15 @@ mod tests {
             Listen { api: free, tls: address, router: free, router_tls: free, ssh: None, router_metrics: None };
         let error = Listeners::bind(&listen, false).expect_err("taken").to_string();
         assert!(error.contains("DOZEN_TLS_LISTEN") && error.contains(&address.port().to_string()), "{error}");
-        // Who did not ask for SSH can do without.
+        // Who did not ask for an address of SSH gets another one, and can do without.
         let listen = Listen { tls: free, ssh: Some(address), ..listen };
-        assert!(Listeners::bind(&listen, false).expect("bound").ssh.is_none());
         let error = Listeners::bind(&listen, true).expect_err("taken").to_string();
         assert!(error.contains("DOZEN_SSH_LISTEN"), "{error}");
+        let other = Listeners::bind(&listen, false).expect("bound").ssh.expect("another address");
+        let other = other.local_addr().expect("an address");
+        assert!(other.port() == address.port() && other.ip().is_loopback() && other != address, "{other}");
+        let others = ssh_addresses().map(|one| SocketAddr::from((one, address.port())));
+        let _all: Vec<TcpListener> = others.filter_map(|one| TcpListener::bind(one).ok()).collect();
+        assert!(Listeners::bind(&listen, false).expect("bound").ssh.is_none());
     }
 }

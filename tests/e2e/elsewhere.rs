@@ -15,45 +15,53 @@ use serde_json::Value;
 use crate::platform;
 
 /// Somebody with a home directory and nothing of the platform in the environment.
-struct Person {
-    home: PathBuf,
+pub(crate) struct Person {
+    pub(crate) home: PathBuf,
     path: String,
 }
 
 impl Person {
-    fn of(platform: &TestPlatform) -> Self {
-        let home = platform.scratch("person");
+    /// One of this name.
+    pub(crate) fn of(platform: &TestPlatform, name: &str) -> Self {
+        let home = platform.scratch(name);
         let bin = home.parent().and_then(Path::parent).expect("the platform's home").join("bin");
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
         Self { home, path }
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dozen"));
-        command.args(words).env_clear().current_dir(&self.home).stdin(Stdio::null());
+        let mut command = self.command_of(env!("CARGO_BIN_EXE_dozen"));
+        command.args(words);
+        command
+    }
+
+    /// Any program.
+    pub(crate) fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(&self.home).stdin(Stdio::null());
         command.env("HOME", &self.home).env("PATH", &self.path).env("LANG", "C.UTF-8").env("CI", "true");
         command
     }
 
-    fn dozen(&self, words: &[&str]) -> Output {
+    pub(crate) fn dozen(&self, words: &[&str]) -> Output {
         self.command(words).output().expect("the executable")
     }
 
     /// What a command prints that succeeds.
     #[track_caller]
-    fn says(&self, words: &[&str]) -> String {
+    pub(crate) fn says(&self, words: &[&str]) -> String {
         let output = self.dozen(words);
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).expect("text")
     }
 
     /// The exit status of a command that fails, and its complaint.
-    fn fails(&self, words: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn fails(&self, words: &[&str]) -> (Option<i32>, String) {
         let output = self.dozen(words);
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    fn with_input(&self, words: &[&str], input: &[u8]) -> Output {
+    pub(crate) fn with_input(&self, words: &[&str], input: &[u8]) -> Output {
         let mut command = self.command(words);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it");
@@ -77,7 +85,7 @@ fn a_platform_elsewhere_is_driven_with_nothing_but_its_address_and_a_key() {
     let platform = platform().start();
     let app = App::plain(&platform, "afar");
     let _pushed = app.push();
-    let person = Person::of(&platform);
+    let person = Person::of(&platform, "person");
     let port = platform.address("DOZEN_TLS_LISTEN").rsplit(':').next().expect("a port").to_owned();
     let url = format!("https://localhost:{port}");
     let key = platform.client_variable("HEROKU_API_KEY").expect("a key");

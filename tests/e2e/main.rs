@@ -19,6 +19,7 @@ mod faults;
 mod formation;
 mod limits;
 mod lives;
+mod logins;
 mod logs;
 mod one_offs;
 mod pushes;

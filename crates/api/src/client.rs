@@ -40,6 +40,19 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Somebody is there, whose certificate is not signed by whom is trusted.
+    #[error(
+        "{address} shows a certificate of another authority than the trusted one, so nothing was sent: somebody may be \
+         listening in, or the platform was set up anew. If you know that it was, log in again (dozen login \
+         https://{address})"
+    )]
+    Stranger {
+        /// `host:port`.
+        address: String,
+        /// What is wrong with the certificate.
+        #[source]
+        source: io::Error,
+    },
     /// The connection broke, or what came was no HTTP.
     #[error("{method} {path} got no answer")]
     Exchange {
@@ -172,7 +185,11 @@ impl Client {
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(self.host.clone())
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        Ok(Box::new(TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(failed)?))
+        let connected = TlsConnector::from(tls.clone()).connect(name, stream).await;
+        Ok(Box::new(connected.map_err(|source| match is_stranger(&source) {
+            true => Error::Stranger { address: self.address(), source },
+            false => failed(source),
+        })?))
     }
 
     /// Sends a request as it is, with `Host` added, and hands back the answer with its body still to be read. Any status
@@ -311,6 +328,13 @@ impl Client {
         });
         Ok(Box::new(TokioIo::new(upgraded?)))
     }
+}
+
+/// Whether a handshake failed because nobody who is trusted has signed the certificate.
+fn is_stranger(error: &io::Error) -> bool {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)))
 }
 
 /// What the API says when it says no.

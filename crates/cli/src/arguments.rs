@@ -40,7 +40,7 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
-    /// Log in to a platform elsewhere: its address, then an API key or a password on standard input
+    /// Log in to a platform elsewhere; asks for an API key, or with --email for a password
     Login(Login),
     /// Forget the login to a platform elsewhere and end its forwarder
     Logout,
@@ -301,12 +301,13 @@ pub struct OneOff {
 /// Which platform to log in to, and how.
 #[derive(Debug, Args)]
 pub struct Login {
-    /// `https://HOST[:PORT]`, the platform's TLS address; its port is 5443 unless given
+    /// `https://HOST[:PORT]`, the platform's TLS address; its port is 5443 unless given. In a script standard input is the
+    /// key or the password, and --fingerprint is needed the first time
     pub url: String,
     /// Fingerprint of its certificate authority, as `dozen fingerprint` prints it there
     #[arg(long)]
     pub fingerprint: Option<String>,
-    /// E-mail address: standard input is its password then, and a token is made
+    /// E-mail address: its password is asked for then, and a token is made that `dozen logout` revokes
     #[arg(long)]
     pub email: Option<String>,
 }

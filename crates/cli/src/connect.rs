@@ -3,7 +3,8 @@
 //! The official CLI gives its token to nobody but `localhost`, and speaks plain HTTP there; everything else that it
 //! needs (rendezvous, the exec manager, log streams) it asks over TLS. So one port takes both: what begins with a TLS
 //! handshake goes to the platform as it is, end to end; everything else is put into TLS on the way. SSH of the exec
-//! family comes to port 80 of an address that the platform names, which is listened at too where that is allowed.
+//! family comes to port 80, of an address of the loopback that is this forwarder's alone and where the exec manager is
+//! asked too (so that the platform sends SSH there), where listening at that port is allowed.
 //!
 //! [`ensure`] starts one in the background for `dozen env` and `dozen heroku`. There is at most one for a login: the
 //! file `forwarder` beside it is locked by the one that runs and says its port and process.
@@ -19,6 +20,7 @@ use std::{
 };
 
 use dozen_api::client::{Client, Stream};
+use dozen_domain::network::ssh_addresses;
 use rustix::{
     fs::{FlockOperation, flock},
     process::{Pid, Signal, kill_process},
@@ -31,8 +33,13 @@ use tokio::{
 
 use crate::{Error, login::Login};
 
-/// Where SSH clients are sent by a platform with the default `DOZEN_SSH_LISTEN`.
-const SSH: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 2), 80);
+/// The port that the official client takes for SSH, whatever it is told.
+const SSH: u16 = 80;
+/// What it means that nobody can listen there.
+pub const NO_SSH: &str = "ps:exec, ps:copy, ps:forward and ps:socks will not work: they need port 80 of a loopback address \
+                          (127.0.0.2 to 127.0.0.9), which cannot be listened at here; that takes root or \
+                          CAP_NET_BIND_SERVICE, and no other program there. Use heroku run:inside, dozen exec or dozen \
+                          forward.";
 /// The first byte of a TLS connection: a record of the handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 /// How long a forwarder may take to begin or to end.
@@ -49,6 +56,16 @@ const REQUEST: Duration = Duration::from_secs(1);
 struct Record {
     port: u16,
     process: i32,
+    ssh: Option<Ipv4Addr>,
+}
+
+/// Where a forwarder takes connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// Port of the loopback, for everything.
+    pub port: u16,
+    /// Address of the loopback at which SSH comes in, and everything else too; `None` where it cannot be had.
+    pub ssh: Option<Ipv4Addr>,
 }
 
 fn path(login: &Login) -> PathBuf {
@@ -78,11 +95,11 @@ fn record(file: &mut File) -> Option<Record> {
     serde_json::from_str(&text).ok()
 }
 
-/// The forwarder's port; starts one in the background unless it runs.
+/// Where the forwarder is; starts one in the background unless it runs.
 ///
 /// # Errors
 /// When none can be started.
-pub fn ensure(login: &Login, executable: &Path) -> Result<u16, Error> {
+pub fn ensure(login: &Login, executable: &Path) -> Result<Way, Error> {
     let (file, runs) = lock(login)?;
     drop(file);
     if !runs {
@@ -101,7 +118,7 @@ pub fn ensure(login: &Login, executable: &Path) -> Result<u16, Error> {
     while Instant::now() < end {
         let (mut file, runs) = lock(login)?;
         match record(&mut file).filter(|_| runs) {
-            Some(record) => return Ok(record.port),
+            Some(record) => return Ok(Way { port: record.port, ssh: record.ssh }),
             None if !runs => break,
             None => std::thread::sleep(Duration::from_millis(10)),
         }
@@ -133,11 +150,35 @@ pub fn end(login: &Login) -> Result<(), Error> {
     Err(Error::Forwarder)
 }
 
+/// Where SSH comes in.
+#[derive(Debug)]
+struct Entrance {
+    address: Ipv4Addr,
+    /// At port 80.
+    ssh: TcpListener,
+    /// At the forwarder's own port.
+    other: TcpListener,
+}
+
+impl Entrance {
+    /// That of the last time, or the first that is free: other people and platforms of this machine have theirs.
+    async fn bind(port: u16, last: Option<Ipv4Addr>) -> Option<Self> {
+        for address in last.into_iter().chain(ssh_addresses()) {
+            let ssh = TcpListener::bind((address, SSH)).await;
+            let other = TcpListener::bind((address, port)).await;
+            if let (Ok(ssh), Ok(other)) = (ssh, other) {
+                return Some(Self { address, ssh, other });
+            }
+        }
+        None
+    }
+}
+
 /// A forwarder that listens.
 #[derive(Debug)]
 pub struct Forwarder {
     listener: TcpListener,
-    ssh: Option<TcpListener>,
+    ssh: Option<Entrance>,
     remote: Client,
     /// Held as long as it runs.
     _lock: File,
@@ -173,14 +214,16 @@ impl Forwarder {
         let asked = port.map_or_else(|| "any port".to_owned(), |port| format!("port {port}"));
         let cannot = |source| Error::Io { operation: format!("listen on {asked} of 127.0.0.1"), source };
         let listener = listener.map_err(cannot)?;
-        let own =
-            Record { port: listener.local_addr().map_err(cannot)?.port(), process: std::process::id().cast_signed() };
+        let port = listener.local_addr().map_err(cannot)?.port();
+        let ssh = Entrance::bind(port, last.and_then(|last| last.ssh)).await;
+        let address = ssh.as_ref().map(|entrance| entrance.address);
+        let own = Record { port, process: std::process::id().cast_signed(), ssh: address };
         let text = serde_json::to_vec(&own).unwrap_or_default();
         let written = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&text));
         written.map_err(failed(&path(login)))?;
         let ca = login.directory.join("ca.pem");
         let remote = Client::new(&login.url)?.trusting(&fs::read(&ca).map_err(failed(&ca))?)?;
-        Ok(Self { listener, ssh: TcpListener::bind(SSH).await.ok(), remote, _lock: file })
+        Ok(Self { listener, ssh, remote, _lock: file })
     }
 
     /// Where clients come in.
@@ -193,14 +236,14 @@ impl Forwarder {
 
     /// Whether SSH of the exec family comes in too, and where.
     pub fn ssh(&self) -> Option<String> {
-        self.ssh.as_ref().map(|_| format!("{}:{}", SSH.0, SSH.1))
+        self.ssh.as_ref().map(|entrance| format!("{}:{SSH}", entrance.address))
     }
 
     /// Forwards for as long as it is let.
     pub async fn run(self) {
         let ssh = async {
             match &self.ssh {
-                Some(listener) => accept(listener, &self.remote).await,
+                Some(at) => _ = tokio::join!(accept(&at.ssh, &self.remote), accept(&at.other, &self.remote)),
                 None => std::future::pending().await,
             }
         };

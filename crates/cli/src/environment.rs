@@ -14,7 +14,8 @@ use dozen_domain::config::Secret;
 use serde::Deserialize;
 
 use crate::{
-    Error, connect,
+    Error,
+    connect::{self, Way},
     login::{self, Login},
 };
 
@@ -168,12 +169,14 @@ impl Place {
     pub fn variables(&self) -> Result<Vec<(&'static str, String)>, Error> {
         let token = self.token()?;
         let git = self.git_host();
-        let (api, tls, api_host) = match &self.site {
+        let (api, exec, api_host) = match &self.site {
             Site::Here { api, .. } => (self.api_url(), format!("https://{git}"), host(api.ip())),
             Site::Elsewhere(login) => {
                 // The official CLI gives its token to nobody but this machine.
-                let port = connect::ensure(login, &self.executable)?;
-                (format!("http://localhost:{port}"), format!("https://localhost:{port}"), "localhost".to_owned())
+                let Way { port, ssh } = connect::ensure(login, &self.executable)?;
+                // The exec manager sends SSH to where it was asked.
+                let exec = ssh.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+                (format!("http://localhost:{port}"), format!("https://{exec}:{port}"), "localhost".to_owned())
             }
         };
         let node = self.bundle("node-bundle.pem", self.node_extra_ca_certs.as_deref())?;
@@ -185,7 +188,7 @@ impl Place {
             ("HEROKU_GIT_HOST", git),
             ("HEROKU_PARTICLEBOARD_URL", api.clone()),
             ("HEROKU_DATA_HOST", api_host),
-            ("HEROKU_EXEC_URL", tls),
+            ("HEROKU_EXEC_URL", exec),
             ("HEROKU_LOGIN_HOST", api.clone()),
             ("HEROKU_BUILDPACK_REGISTRY_URL", api.clone()),
             ("HEROKU_STATUS_HOST", api),
@@ -197,6 +200,16 @@ impl Place {
             ("HEROKU_DISABLE_AUTOUPDATE", "1".to_owned()),
             ("HEROKU_SKIP_NEW_VERSION_CHECK", "1".to_owned()),
         ])
+    }
+
+    /// What is to be known about a platform elsewhere before its dynos are entered with the official CLI.
+    ///
+    /// # Errors
+    /// When there can be no forwarder.
+    pub fn caveat(&self) -> Result<Option<String>, Error> {
+        let Site::Elsewhere(login) = &self.site else { return Ok(None) };
+        let way = connect::ensure(login, &self.executable)?;
+        Ok(way.ssh.is_none().then(|| connect::NO_SSH.to_owned()))
     }
 
     /// A file beside the authority's with these certificates and the platform's own; its path.

@@ -76,7 +76,7 @@ impl Error {
                 401 | 403 => 4,
                 _ => 1,
             },
-            Self::NoLogin => 4,
+            Self::NoLogin | Self::Api(Api::Stranger { .. }) => 4,
             Self::Api(Api::Connect { .. } | Api::Exchange { .. }) | Self::NotStarted { .. } | Self::Forwarder => 5,
             Self::Api(_) | Self::Login { .. } | Self::Io { .. } => 1,
         }

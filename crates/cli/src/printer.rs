@@ -48,6 +48,12 @@ impl<'a> Printer<'a> {
         self.unfinished = true;
     }
 
+    /// Asks for something that is typed on the same line.
+    pub fn ask(&mut self, question: &str) {
+        self.finish();
+        _ = write!(self.notes, "{question} ").and_then(|()| self.notes.flush());
+    }
+
     /// Says how it ended.
     pub fn done(&mut self, text: &str) {
         self.unfinished = false;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _},
+    os::fd::AsFd,
     path::Path,
 };
 
@@ -9,7 +10,7 @@ use data_encoding::BASE64;
 use dozen_api::{client::Client, introduction};
 use dozen_domain::config::Secret;
 use http::{HeaderValue, Method, header};
-use rustix::termios::{LocalModes, OptionalActions};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -58,8 +59,7 @@ pub async fn login(
     trust(wanted, &url, &shown, known.as_deref(), printer)?;
     let ca = login::pem(&shown);
     let api = Client::new(&url)?.trusting(ca.as_bytes())?;
-    let kind = if wanted.email.is_some() { "Password" } else { "API key" };
-    let secret = ask_secret(&format!("{kind}: "), printer)?;
+    let secret = ask_secret(if wanted.email.is_some() { "Password:" } else { "API key:" }, printer)?;
     printer.begin(&format!("Logging in to {url}"));
     let (token, authorization) = match &wanted.email {
         Some(email) => authorize(&api, email, &secret).await?,
@@ -109,9 +109,8 @@ fn trust(
     if !io::stdin().is_terminal() {
         return Err(Error::Usage(format!("nobody is here to compare it: give --fingerprint {fingerprint}")));
     }
-    printer.begin("Trust it from now on? (yes/no)");
+    printer.ask("Trust it from now on? (yes/no)");
     let answer = line()?;
-    printer.done("");
     match answer.trim() {
         "yes" | "y" => Ok(()),
         _ => Err(Error::Usage("not trusted: nothing was sent".to_owned())),
@@ -126,25 +125,84 @@ fn line() -> Result<String, Error> {
 }
 
 /// A line of standard input, which a terminal does not show.
-fn ask_secret(prompt: &str, printer: &mut Printer<'_>) -> Result<Secret, Error> {
-    let terminal = rustix::termios::tcgetattr(io::stdin()).ok();
-    if let Some(before) = &terminal {
-        let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
-        _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Flush, &silent);
-        printer.begin(prompt.trim_end_matches(": "));
-    }
-    let line = line();
-    if let Some(before) = &terminal {
-        _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
-        printer.done("");
-    }
-    let line = line?;
-    match line.trim_end_matches(['\r', '\n']) {
+fn ask_secret(question: &str, printer: &mut Printer<'_>) -> Result<Secret, Error> {
+    let text = match Hidden::enter() {
+        Some(hidden) => {
+            printer.ask(question);
+            let text = typed(rustix::stdio::stdin());
+            drop(hidden);
+            printer.note("");
+            text?
+        }
+        None => line()?,
+    };
+    match text.trim_end_matches(['\r', '\n']) {
         "" => Err(Error::Usage(
             "nothing was given: standard input is the API key, or with --email the password".to_owned(),
         )),
         secret => Ok(Secret::new(secret)),
+    }
+}
+
+/// The terminal, showing nothing that is typed; as it was when dropped.
+struct Hidden(Termios);
+
+impl Hidden {
+    /// `None` when standard input is no terminal.
+    fn enter() -> Option<Self> {
+        let before = rustix::termios::tcgetattr(io::stdin()).ok()?;
+        let mut hidden = before.clone();
+        // Ctrl-C is read like any key: who is ended by it leaves a terminal that shows nothing.
+        hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        hidden.special_codes[SpecialCodeIndex::VMIN] = 1;
+        hidden.special_codes[SpecialCodeIndex::VTIME] = 0;
+        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Flush, &hidden).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // A terminal that has gone needs no mending.
+        _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+const CTRL_C: u8 = 3;
+const CTRL_D: u8 = 4;
+const BACKSPACE: u8 = 8;
+const CTRL_U: u8 = 21;
+const DELETE: u8 = 127;
+
+/// What is typed until Return, with the keys that people mend a line with.
+fn typed(keys: impl AsFd) -> Result<String, Error> {
+    let mut line = String::new();
+    let mut held = Vec::new();
+    let mut key = [0];
+    loop {
+        let read = loop {
+            match rustix::io::read(&keys, &mut key) {
+                Err(rustix::io::Errno::INTR) => {}
+                read => break read,
+            }
+        };
+        let count =
+            read.map_err(|error| Error::Io { operation: "read standard input".to_owned(), source: error.into() })?;
+        match key[0] {
+            _ if count == 0 => return Ok(line),
+            b'\r' | b'\n' | CTRL_D => return Ok(line),
+            CTRL_C => return Err(Error::Usage("given up: you are not logged in".to_owned())),
+            BACKSPACE | DELETE => _ = line.pop(),
+            CTRL_U => line.clear(),
+            byte => {
+                held.push(byte);
+                // A letter may be several bytes.
+                if let Ok(text) = std::str::from_utf8(&held) {
+                    line.push_str(text);
+                    held.clear();
+                }
+            }
+        }
     }
 }
 
@@ -195,9 +253,7 @@ pub async fn connect(login: &Login, port: Option<u16>, printer: &mut Printer<'_>
         .note(&format!("is {} for the official CLI until Ctrl-C. In another shell: eval \"$(dozen env)\"", login.url));
     match forwarder.ssh() {
         Some(address) => printer.note(&format!("ps:exec and its family come in at {address}.")),
-        None => printer.note(
-            "ps:exec and its family need 127.0.0.2:80, which cannot be listened at here: use dozen exec and dozen forward.",
-        ),
+        None => printer.note(connect::NO_SSH),
     }
     forwarder.run().await;
     Ok(())
@@ -210,5 +266,29 @@ pub(super) async fn whoami(session: &Session, printer: &mut Printer<'_>) -> Resu
     match printer.is_json() {
         true => printer.json(&json!({ "email": account.email, "platform": url })),
         false => printer.line(&format!("{} at {url}", account.email)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hidden_line_can_be_mended_and_given_up() {
+        let typed = |keys: &str| {
+            let (reader, mut writer) = io::pipe().expect("a pipe");
+            io::Write::write_all(&mut writer, keys.as_bytes()).expect("typed");
+            drop(writer);
+            super::typed(reader)
+        };
+        for (keys, expected) in [
+            ("sesame\rmore", "sesame"),
+            ("sesam\u{7f}\u{8}ame\n", "sesame"),
+            ("wrong\u{15}gr\u{fc}\u{df}e\u{4}", "gr\u{fc}\u{df}e"),
+            ("\u{7f}\u{7f}a", "a"),
+        ] {
+            assert_eq!(typed(keys).expect("a line"), expected, "{keys:?}");
+        }
+        assert!(typed("sesa\u{3}me\r").expect_err("given up").to_string().contains("not logged in"));
     }
 }
