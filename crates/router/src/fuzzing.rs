@@ -72,25 +72,24 @@ pub fn head(data: &[u8]) {
     let _ = Head::default().trailers(&data[..end]);
 }
 
-/// A body out of chunks: what it is, whether it has ended, or that it is broken.
-fn decode(pieces: impl Iterator<Item = Vec<u8>>) -> Result<(Vec<u8>, bool), Broken> {
+/// A body out of chunks: what it is, whether it has ended, how many trailers it has, or that it is broken.
+pub(crate) fn decode<'a>(mut pieces: impl Iterator<Item = &'a [u8]>) -> Result<(Vec<u8>, bool, Option<usize>), Broken> {
     let (mut chunks, mut body, mut held) = (Chunks::new(), Vec::new(), Vec::new());
-    let mut pieces = pieces;
     loop {
         let mut input = Buffer::holding(&held);
         let step = chunks.step(&mut input)?;
         held = input.bytes().to_vec();
         match step {
             Step::More => match pieces.next() {
-                Some(piece) => held.extend_from_slice(&piece),
-                None => return Ok((body, false)),
+                Some(piece) => held.extend_from_slice(piece),
+                None => return Ok((body, false, None)),
             },
             Step::Data(count) => {
                 assert!(count > 0 && count <= held.len());
                 body.extend(held.drain(..count));
                 chunks.consume(count);
             }
-            Step::End => return Ok((body, true)),
+            Step::End => return Ok((body, true, chunks.trailers.map(|head| head.fields().count()))),
         }
     }
 }
@@ -98,11 +97,11 @@ fn decode(pieces: impl Iterator<Item = Vec<u8>>) -> Result<(Vec<u8>, bool), Brok
 /// Chunked bodies: the same however their bytes arrive, and never more than arrived.
 pub fn chunks(data: &[u8]) {
     let Some((seed, data)) = data.split_first() else { return };
-    let whole = decode(std::iter::once(data.to_vec()));
+    let whole = decode(std::iter::once(data));
     let size = 1 + usize::from(seed % 5);
-    let in_pieces = decode(data.chunks(size).map(<[u8]>::to_vec));
+    let in_pieces = decode(data.chunks(size));
     assert_eq!(whole, in_pieces, "{}", data.escape_ascii());
-    if let Ok((body, ended)) = whole {
+    if let Ok((body, ended, _)) = whole {
         assert!(body.len() <= data.len() && (!ended || data.len() >= body.len() + 5));
     }
 }
@@ -134,10 +133,16 @@ const HOSTS: [&str; 8] = ["a.test", "b.test", "*.test", "*.a.test", "x.a.test", 
 
 fn app(number: u8, hosts: u8) -> routes::App {
     let named = HOSTS.iter().enumerate().filter(|(index, _)| hosts & (1 << index) != 0);
+    let id = AppId(Uuid::from_u128(u128::from(number) + 1));
+    named_app(id, &format!("app-{number}"), named.map(|(_, host)| *host))
+}
+
+/// An app without dynos that has these hosts.
+pub(crate) fn named_app<'a>(id: AppId, name: &str, hosts: impl Iterator<Item = &'a str>) -> routes::App {
     routes::App {
-        id: AppId(Uuid::from_u128(u128::from(number) + 1)),
-        name: format!("app-{number}").parse().expect("a name"),
-        hosts: named.map(|(_, host)| (*host).to_owned()).collect(),
+        id,
+        name: name.parse().expect("a name"),
+        hosts: hosts.map(str::to_owned).collect(),
         mode: Mode::Serving,
         web_quantity: 1,
         dynos: vec![],

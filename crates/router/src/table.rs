@@ -352,24 +352,13 @@ fn dismiss(app: &App) {
 
 #[cfg(test)]
 mod tests {
-    use dozen_api::routes::{Dyno, Mode};
+    use dozen_api::routes::Dyno;
     use dozen_domain::ids::DynoId;
 
     use super::*;
 
     fn app(name: &str, hosts: &[&str]) -> routes::App {
-        routes::App {
-            id: AppId::random(),
-            name: name.parse().expect("an app name"),
-            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
-            mode: Mode::Serving,
-            web_quantity: 1,
-            dynos: vec![],
-            error_page_url: None,
-            maintenance_page_url: None,
-            edge: routes::Edge::default(),
-            dialogue: Default::default(),
-        }
+        crate::fuzzing::named_app(AppId::random(), name, hosts.iter().copied())
     }
 
     fn table(apps: &[&routes::App]) -> Table {

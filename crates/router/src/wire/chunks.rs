@@ -155,27 +155,7 @@ mod tests {
     use super::*;
 
     fn decode(text: &[u8], piece: usize) -> Result<(Vec<u8>, bool, Option<usize>), Broken> {
-        let (mut chunks, mut body, mut held) = (Chunks::new(), Vec::new(), Vec::new());
-        let mut pieces = text.chunks(piece);
-        loop {
-            let mut input = Buffer::holding(&held);
-            let step = chunks.step(&mut input)?;
-            held = input.bytes().to_vec();
-            match step {
-                Step::More => match pieces.next() {
-                    Some(piece) => held.extend_from_slice(piece),
-                    None => return Ok((body, false, None)),
-                },
-                Step::Data(count) => {
-                    body.extend(held.drain(..count));
-                    chunks.consume(count);
-                }
-                Step::End => {
-                    let trailers = chunks.trailers.map(|head| head.fields().count());
-                    return Ok((body, true, trailers));
-                }
-            }
-        }
+        crate::fuzzing::decode(text.chunks(piece))
     }
 
     #[test]

@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::mpsc,
     time::timeout,
 };
 
 use crate::harness::{
-    Answer, Control, Router, app, assert_line, field, get, mirror, nobody, read_head, saying, saying_once, soon, web,
+    Answer, Control, Router, app, assert_line, field, get, mirror, nobody, read_head, saying, saying_once, silent,
+    soon, web,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -197,16 +197,7 @@ async fn one_address_cannot_hold_all_connections() {
 
 #[tokio::test]
 async fn one_app_cannot_hold_all_connections() {
-    let (seen, mut dyno_sees) = mpsc::unbounded_channel();
-    let server = web(move |mut stream| {
-        let seen = seen.clone();
-        async move {
-            while !read_head(&mut stream).await.is_empty() {
-                let _ = seen.send(());
-            }
-        }
-    })
-    .await;
+    let (server, mut dyno_sees) = silent().await;
     let (stuck, fine) = (app("stuck", &[server]), app("fine", &[saying(OK).await]));
     let limits = Limits { router_requests_per_app: 2, ..Limits::default() };
     let (mut router, _control) = Router::start(limits, &[&stuck, &fine]).await;
@@ -235,16 +226,7 @@ fn request(app: &App) -> Request<()> {
 #[tokio::test]
 async fn requests_that_are_given_up_as_soon_as_a_dyno_has_them_end_the_connection() {
     const LIMIT: usize = 10;
-    let (seen, mut dyno_sees) = mpsc::unbounded_channel();
-    let server = web(move |mut stream| {
-        let seen = seen.clone();
-        async move {
-            while !read_head(&mut stream).await.is_empty() {
-                let _ = seen.send(());
-            }
-        }
-    })
-    .await;
+    let (server, mut dyno_sees) = silent().await;
     let app = app("rapid", &[server]);
     let limits = Limits { router_http2_resets: LIMIT as u64, ..Limits::default() };
     let (router, _control) = Router::start(limits, &[&app]).await;

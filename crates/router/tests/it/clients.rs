@@ -6,11 +6,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Answer, Router, app, assert_line, field, get, read_head, saying, short, soon, web};
-
-async fn silent(mut stream: TcpStream) {
-    while !read_head(&mut stream).await.is_empty() {}
-}
+use crate::harness::{Answer, Router, app, assert_line, field, get, read_head, saying, short, silent, soon, web};
 
 #[tokio::test]
 async fn a_client_that_goes_away_before_the_answer_is_h27() {
@@ -41,7 +37,7 @@ async fn a_client_that_goes_away_before_the_answer_is_h27() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_in_the_middle_of_its_body_is_h27() {
-    let app = app("abort", &[web(silent).await]);
+    let app = app("abort", &[silent().await.0]);
     let (mut router, _control) = Router::start(Limits::default(), &[&app]).await;
     let stream = router.send("POST / HTTP/1.1\r\nhost: abort.apps.test\r\ncontent-length: 100\r\n\r\nsome").await;
     drop(stream);
@@ -59,7 +55,7 @@ async fn a_client_that_goes_away_while_it_waits_for_a_dyno_is_h27() {
 
 #[tokio::test]
 async fn a_client_that_stops_in_its_body_is_h28() {
-    let app = app("quiet", &[web(silent).await]);
+    let app = app("quiet", &[silent().await.0]);
     let (mut router, _control) = Router::start(short(), &[&app]).await;
     let _stream = router.send("POST / HTTP/1.1\r\nhost: quiet.apps.test\r\ncontent-length: 100\r\n\r\nsome").await;
     assert_line(&router.lines.next().await, &["at=warning code=H28 desc=\"Client Connection Idle\"", "status=499"]);

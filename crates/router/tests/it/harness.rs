@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -350,6 +350,38 @@ pub(crate) async fn saying(answer: &'static str) -> SocketAddr {
         }
     })
     .await
+}
+
+/// A web process that tells of each request and answers none.
+pub(crate) async fn silent() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let (seen, sees) = mpsc::unbounded_channel();
+    let address = web(move |mut stream| {
+        let seen = seen.clone();
+        async move {
+            while !read_head(&mut stream).await.is_empty() {
+                let _ = seen.send(());
+            }
+        }
+    })
+    .await;
+    (address, sees)
+}
+
+/// A web process that tells of a connection's request and sends these bytes when it is let.
+pub(crate) async fn held(answer: &'static str) -> (SocketAddr, mpsc::UnboundedReceiver<()>, watch::Sender<bool>) {
+    let (begin, begun) = mpsc::unbounded_channel();
+    let (release, released) = watch::channel(false);
+    let address = web(move |mut stream| {
+        let (begin, mut released) = (begin.clone(), released.clone());
+        async move {
+            read_head(&mut stream).await;
+            let _ = begin.send(());
+            let _ = released.wait_for(|released| *released).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await;
+    (address, begun, release)
 }
 
 /// A web process that sends these bytes once and closes.

@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Router, app, assert_line, mirror, saying, soon, web};
+use crate::harness::{Router, app, assert_line, mirror, saying, silent, soon, web};
 
 async fn connect(router: &Router) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(router.address).await.expect("the router accepts");
@@ -194,16 +194,7 @@ async fn a_head_that_goes_on_for_ever_ends_the_connection() {
 
 /// An app whose dyno takes requests and never answers; says when it has one.
 async fn stuck(name: &str) -> (App, tokio::sync::mpsc::UnboundedReceiver<()>) {
-    let (seen, dyno_sees) = tokio::sync::mpsc::unbounded_channel();
-    let server = web(move |mut stream| {
-        let seen = seen.clone();
-        async move {
-            while !crate::harness::read_head(&mut stream).await.is_empty() {
-                let _ = seen.send(());
-            }
-        }
-    })
-    .await;
+    let (server, dyno_sees) = silent().await;
     (app(name, &[server]), dyno_sees)
 }
 

@@ -3,7 +3,9 @@
 use dozen_domain::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Answer, Control, LONG, Router, app, assert_line, get, read_head, saying, short, soon, web};
+use crate::harness::{
+    Answer, Control, LONG, Router, app, assert_line, get, held, read_head, saying, short, silent, soon, web,
+};
 
 const ONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none";
 const TWO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntwo";
@@ -92,18 +94,7 @@ async fn requests_wait_for_the_first_table_but_not_for_ever() {
 
 #[tokio::test]
 async fn open_requests_finish_when_the_router_stops() {
-    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
-    let (release, released) = tokio::sync::watch::channel(false);
-    let slow = web(move |mut stream| {
-        let (begin, mut released) = (begin.clone(), released.clone());
-        async move {
-            read_head(&mut stream).await;
-            let _ = begin.send(());
-            let _ = released.wait_for(|released| *released).await;
-            let _ = stream.write_all(ONE.as_bytes()).await;
-        }
-    })
-    .await;
+    let (slow, mut begun, release) = held(ONE).await;
     let app = app("slow", &[slow]);
     let (mut router, _control) = Router::start(Limits::default(), &[&app]).await;
     let mut idle = router.send("").await;
@@ -121,16 +112,7 @@ async fn open_requests_finish_when_the_router_stops() {
 
 #[tokio::test]
 async fn requests_that_do_not_finish_in_time_are_cut_with_h24() {
-    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
-    let stuck = web(move |mut stream| {
-        let begin = begin.clone();
-        async move {
-            read_head(&mut stream).await;
-            let _ = begin.send(());
-            read_head(&mut stream).await;
-        }
-    })
-    .await;
+    let (stuck, mut begun) = silent().await;
     let app = app("stuck", &[stuck]);
     let (mut router, _control) = Router::start(Limits { router_drain_ms: 50, ..Limits::default() }, &[&app]).await;
     let _open = router.send(&get(&app, "/")).await;
@@ -190,18 +172,7 @@ async fn web_sockets_go_on_for_as_long_as_a_stop_may_take_and_are_then_cut_with_
 
 #[tokio::test]
 async fn an_http_2_connection_says_goodbye_and_finishes_what_it_carries() {
-    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
-    let (release, released) = tokio::sync::watch::channel(false);
-    let slow = web(move |mut stream| {
-        let (begin, mut released) = (begin.clone(), released.clone());
-        async move {
-            read_head(&mut stream).await;
-            let _ = begin.send(());
-            let _ = released.wait_for(|released| *released).await;
-            let _ = stream.write_all(ONE.as_bytes()).await;
-        }
-    })
-    .await;
+    let (slow, mut begun, release) = held(ONE).await;
     let app = app("slow", &[slow]);
     let (mut router, _control) = Router::start(Limits::default(), &[&app]).await;
     let connect = async || {
