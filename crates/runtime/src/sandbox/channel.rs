@@ -3,9 +3,9 @@
 //! ```text
 //!  shim                                   init (pid 1 inside)
 //!   | ordinary user: writes the id maps      | joins its control group
-//!   | makes the disk                         | root: mounts meanwhile
+//!   | link to the bridge                     | root: mounts meanwhile
+//!   | takes the disk from its maker          |
 //!   |-------------- the disk --------------->| mounts what lies on it
-//!   | link to the bridge                     |
 //!   |-------------- Proceed ---------------->| ordinary user: mounts now; network inside
 //!   |<------------- MapWanted ---------------| root only: has made its user namespace
 //!   |-------------- Proceed ---------------->|
@@ -87,15 +87,16 @@ impl End {
         }
     }
 
-    /// Gives the init the dyno's disk, a mount that is nowhere yet.
+    /// Gives the other side the dyno's disk, a mount that is nowhere yet.
     pub(super) fn hand_over(&self, disk: OwnedFd) -> io::Result<()> {
         self.send(b'V', Some(&disk), "")
     }
 
-    /// Waits for the disk from the shim; an error when the shim is gone.
+    /// Waits for the disk from the other side; an error when that could not make it or is gone.
     pub(super) fn taken_over(&self) -> io::Result<OwnedFd> {
         match self.packet()? {
             Some((b'V', Some(disk), _)) => Ok(disk),
+            Some((b'F', _, why)) => Err(io::Error::other(why)),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

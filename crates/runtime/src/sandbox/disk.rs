@@ -21,9 +21,14 @@ use std::{
     process::{Command, Stdio},
 };
 
+use dozen_api::shim::Sandbox;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 
-use super::mount::{self, WRITABLE};
+use super::{
+    channel::{self, End, Message},
+    mount::{self, WRITABLE},
+    rootfs,
+};
 
 // linux/loop.h
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
@@ -81,20 +86,25 @@ pub(super) fn is_likely() -> bool {
 /// # Errors
 /// When this machine has no loop devices, no ext4 or no `mkfs.ext4`, or the disk is full.
 pub fn template(directory: &Path, bytes: u64, files: u64) -> Result<PathBuf, Error> {
-    let path = directory.join(format!("disk-{bytes}-{files}.ext4"));
+    // The number says what is in it: another one when that changes.
+    let path = directory.join(format!("disk-2-{bytes}-{files}.ext4"));
     if !path.exists() {
+        let making = || failed("make the template of disks");
         let draft = path.with_extension("partial");
-        let file = File::create(&draft).map_err(failed("make the template of disks"))?;
-        file.set_len(bytes).map_err(failed("make the template of disks"))?;
-        make(&draft, files)?;
-        file.sync_all().map_err(failed("make the template of disks"))?;
-        fs::rename(&draft, &path).map_err(failed("make the template of disks"))?;
+        let file = File::create(&draft).map_err(making())?;
+        file.set_len(bytes).map_err(making())?;
+        let contents = path.with_extension("contents");
+        rootfs::lay_out(&contents).map_err(making())?;
+        make(&draft, files, &contents)?;
+        fs::remove_dir_all(&contents).map_err(making())?;
+        file.sync_all().map_err(making())?;
+        fs::rename(&draft, &path).map_err(making())?;
     }
     mount(&path, directory)?;
     Ok(path)
 }
 
-fn make(image: &Path, files: u64) -> Result<(), Error> {
+fn make(image: &Path, files: u64, contents: &Path) -> Result<(), Error> {
     let mut reason = io::Error::from(io::ErrorKind::NotFound).to_string();
     for program in MKFS {
         // No journal and no checksums: nothing of it outlives a crash. Nothing reserved: nobody in a dyno is root.
@@ -102,6 +112,8 @@ fn make(image: &Path, files: u64) -> Result<(), Error> {
             .args(["-q", "-F", "-b", "4096", "-m", "0", "-N", &files.to_string()])
             .args(["-O", "^has_journal,^resize_inode,^metadata_csum,^64bit,uninit_bg"])
             .args(["-E", "lazy_itable_init=1,nodiscard"])
+            .arg("-d")
+            .arg(contents)
             .arg(image)
             .stdin(Stdio::null())
             .output();
@@ -116,12 +128,49 @@ fn make(image: &Path, files: u64) -> Result<(), Error> {
     Err(Error::Mkfs(reason))
 }
 
+/// The one that makes a disk for another process: [`order`].
+pub(crate) struct Maker(End);
+
+/// Where a process gets a disk from that another makes.
+pub(crate) struct Coming(End);
+
+/// The two sides of a disk that one process makes while another goes on.
+pub(crate) fn order() -> io::Result<(Maker, Coming)> {
+    let (maker, coming) = channel::pair()?;
+    Ok((Maker(maker), Coming(coming)))
+}
+
+impl Maker {
+    /// Makes the disk and hands it over, or the reason why there is none.
+    pub(crate) fn make(self, sandbox: &Sandbox) {
+        let made = match &sandbox.disk {
+            Some(template) => mount(template, &sandbox.scratch).map_err(|error| error.to_string()),
+            None => Err("there is no template".to_owned()),
+        };
+        // Whoever is gone needs none.
+        let _ = match made {
+            Ok(disk) => self.0.hand_over(disk),
+            Err(reason) => self.0.tell(&Message::Failed(reason)),
+        };
+    }
+}
+
+impl Coming {
+    /// Waits for the disk, a mount that is nowhere yet.
+    ///
+    /// # Errors
+    /// When it could not be made, or its maker has ended without a word.
+    pub(super) fn take(self) -> io::Result<OwnedFd> {
+        self.0.taken_over()
+    }
+}
+
 /// Makes a disk from a template and mounts it, detached; what is written to it takes space in `directory`'s file
 /// system. It goes with the last descriptor and mount of it.
 ///
 /// # Errors
 /// When the kernel refuses the device or the mount.
-pub(super) fn mount(template: &Path, directory: &Path) -> Result<OwnedFd, Error> {
+fn mount(template: &Path, directory: &Path) -> Result<OwnedFd, Error> {
     let template = File::open(template).map_err(failed("open the template of disks"))?;
     let bytes = template.metadata().map_err(failed("open the template of disks"))?.len();
     let nameless = libc::O_TMPFILE;

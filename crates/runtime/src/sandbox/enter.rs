@@ -26,7 +26,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, sockopt,
 };
 
-use super::init::{Start, become_program, open_terminal};
+use super::init::{Program, Start, open_terminal};
 
 /// Most processes that are let into one dyno at a time.
 const GUESTS: usize = 64;
@@ -235,11 +235,12 @@ fn run(
         Err(error) => return format!("open the streams of a process in the dyno: {error}"),
     };
     let stream = |n: usize| slave.as_ref().or(pipes.get(n)).or(pipes.get(1)).map_or(-1, AsRawFd::as_raw_fd);
-    become_program(&Start {
+    let program = Program::new(&Start {
         argv,
         env,
         workdir: &spec.sandbox.workdir,
         terminal: slave.as_ref().map(AsRawFd::as_raw_fd),
         streams: [stream(0), stream(1), stream(2)],
-    })
+    });
+    program.map_or_else(|reason| reason, |program| program.replace())
 }

@@ -13,7 +13,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use dozen_api::shim::{Network, Spec};
@@ -140,17 +140,47 @@ fn start(spec: &Spec, ends: &Ends, place: Place<'_>) -> Outcome<i32> {
         Some(listener) => ends.channel.tell(&Message::Listens(listener)).map_err(because("tell the shim"))?,
         None => seccomp::install().map_err(because("install the system call filter"))?,
     }
-    // SAFETY: this process has one thread, so its copy may do anything.
-    match unsafe { libc::fork() } {
-        -1 => Err(because("fork the command")(io::Error::last_os_error())),
-        0 => {
-            let reason = exec(spec, ends, terminal.as_ref());
-            let _ = ends.channel.tell(&Message::Failed(reason));
-            // SAFETY: ends the process at once.
-            unsafe { libc::_exit(127) }
-        }
-        command => Ok(command),
+    let input = terminal.as_ref().unwrap_or(&ends.input).as_raw_fd();
+    let output = terminal.as_ref().unwrap_or(&ends.output).as_raw_fd();
+    let program = Program::new(&Start {
+        argv: &spec.argv,
+        env: &spec.env,
+        workdir: &sandbox.workdir,
+        terminal: terminal.as_ref().map(AsRawFd::as_raw_fd),
+        streams: [input, output, output],
+    })?;
+    spawn(&Errand { program, channel: &ends.channel }).map_err(because("fork the command"))
+}
+
+/// What the child of [`spawn`] does.
+struct Errand<'a> {
+    program: Program,
+    channel: &'a End,
+}
+
+/// Starts the command; its pid.
+///
+/// The child borrows this process's memory until it has become the command (as `posix_spawn` does it), so that nothing
+/// of it is copied. Until then this process stands still.
+fn spawn(errand: &Errand<'_>) -> io::Result<i32> {
+    extern "C" fn child(errand: *mut libc::c_void) -> i32 {
+        // SAFETY: it is the errand below, which lives as long as its caller stands still.
+        let errand = unsafe { &*errand.cast::<Errand<'_>>() };
+        let reason = errand.program.replace();
+        let _ = errand.channel.tell(&Message::Failed(reason));
+        // SAFETY: ends the process at once; nothing of the init, whose memory this is, may be run down here.
+        unsafe { libc::_exit(127) }
     }
+    const STACK: usize = 256 << 10;
+    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is the child's alone, aligned, and stays until the child has left this memory; descriptors,
+    // signals and directories are its own copies. It writes to nothing else but what its own calls allocate.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(stack.len()).cast();
+        libc::clone(child, top, flags, std::ptr::from_ref(errand).cast_mut().cast())
+    };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }
 
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
@@ -181,28 +211,68 @@ pub(super) struct Start<'a> {
     pub(super) streams: [RawFd; 3],
 }
 
-/// Becomes the command; returns why that failed.
-fn exec(spec: &Spec, ends: &Ends, terminal: Option<&OwnedFd>) -> String {
-    let input = terminal.unwrap_or(&ends.input).as_raw_fd();
-    let output = terminal.unwrap_or(&ends.output).as_raw_fd();
-    become_program(&Start {
-        argv: &spec.argv,
-        env: &spec.env,
-        workdir: &spec.sandbox.workdir,
-        terminal: terminal.map(AsRawFd::as_raw_fd),
-        streams: [input, output, output],
-    })
+/// A program that is ready to be started: everything that needs memory is done.
+pub(super) struct Program {
+    name: String,
+    paths: Vec<CString>,
+    argv: Vec<CString>,
+    environment: Vec<CString>,
+    workdir: PathBuf,
+    terminal: Option<RawFd>,
+    streams: [RawFd; 3],
 }
 
-/// Becomes a program, in a session of its own; returns why that failed.
-pub(super) fn become_program(start: &Start<'_>) -> String {
-    let prepare = || -> io::Result<()> {
+impl Program {
+    /// Prepares it; an error says what is wrong with it.
+    pub(super) fn new(start: &Start<'_>) -> Outcome<Self> {
+        let Some(program) = start.argv.first() else { return Err("there is no command".to_owned()) };
+        let environment = start.env.iter().map(|(name, value)| format!("{name}={}", value.expose()));
+        let nul = |_| "a NUL byte in the command or its environment".to_owned();
+        let arguments = start.argv.iter().map(|argument| CString::new(argument.as_str()));
+        Ok(Self {
+            name: program.clone(),
+            paths: candidates(start.env, program).into_iter().filter_map(|path| CString::new(path).ok()).collect(),
+            argv: arguments.collect::<Result<_, _>>().map_err(nul)?,
+            environment: environment.map(CString::new).collect::<Result<_, _>>().map_err(nul)?,
+            workdir: start.workdir.to_owned(),
+            terminal: start.terminal,
+            streams: start.streams,
+        })
+    }
+
+    /// Becomes it, in a session of its own; returns why that failed.
+    pub(super) fn replace(&self) -> String {
+        if let Err(error) = self.settle() {
+            return format!("prepare the command: {error}");
+        }
+        if let Err(error) = rustix::process::chdir(&self.workdir) {
+            return format!("change to {}: {error}", self.workdir.display());
+        }
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (argv, environment) = (pointers(&self.argv), pointers(&self.environment));
+        let mut error = io::Error::from_raw_os_error(libc::ENOENT);
+        for path in &self.paths {
+            // SAFETY: all are NUL-terminated strings and NULL-terminated arrays of them that live on.
+            unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+            error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::NotFound {
+                break;
+            }
+        }
+        format!("start {}: {error}", self.name)
+    }
+
+    /// Takes session, terminal and streams.
+    fn settle(&self) -> io::Result<()> {
         rustix::process::setsid()?;
-        if let Some(terminal) = start.terminal {
+        if let Some(terminal) = self.terminal {
             // SAFETY: the caller's descriptor is open and stays so.
             rustix::process::ioctl_tiocsctty(unsafe { BorrowedFd::borrow_raw(terminal) })?;
         }
-        for (from, to) in start.streams.into_iter().zip(0..) {
+        for (from, to) in self.streams.into_iter().zip(0..) {
             // SAFETY: all are open descriptors of this process, whose old standard streams nothing uses any more.
             if unsafe { libc::dup2(from, to) } < 0 {
                 return Err(io::Error::last_os_error());
@@ -211,37 +281,7 @@ pub(super) fn become_program(start: &Start<'_>) -> String {
         close_from(3, libc::CLOSE_RANGE_CLOEXEC)?;
         reset_signals();
         Ok(())
-    };
-    if let Err(error) = prepare() {
-        return format!("prepare the command: {error}");
     }
-    if let Err(error) = rustix::process::chdir(start.workdir) {
-        return format!("change to {}: {error}", start.workdir.display());
-    }
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let Some(program) = start.argv.first() else { return "there is no command".to_owned() };
-    let environment = start.env.iter().map(|(name, value)| format!("{name}={}", value.expose()));
-    let (Ok(argv), Ok(environment)) = (
-        start.argv.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>(),
-        environment.map(CString::new).collect::<Result<Vec<_>, _>>(),
-    ) else {
-        return "a NUL byte in the command or its environment".to_owned();
-    };
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
-    };
-    let (argv_pointers, environment_pointers) = (pointers(&argv), pointers(&environment));
-    let mut error = io::Error::from_raw_os_error(libc::ENOENT);
-    for candidate in candidates(start.env, program) {
-        let Ok(path) = CString::new(candidate) else { continue };
-        // SAFETY: all are NUL-terminated strings and NULL-terminated arrays of them that live on.
-        unsafe { libc::execve(path.as_ptr(), argv_pointers.as_ptr(), environment_pointers.as_ptr()) };
-        error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::NotFound {
-            break;
-        }
-    }
-    format!("start {program}: {error}")
 }
 
 fn candidates(env: &Vars, program: &str) -> Vec<Vec<u8>> {

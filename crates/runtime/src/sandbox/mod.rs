@@ -25,10 +25,10 @@ use std::{
     path::PathBuf,
 };
 
-use dozen_api::shim::{Network, Spec};
+use dozen_api::shim::{Network, Sandbox, Spec};
 
-use self::channel::Message;
 pub(crate) use self::enter::let_in;
+use self::{channel::Message, disk::Coming};
 pub use self::{
     etc::DYNO,
     protections::{Missing, protections},
@@ -59,7 +59,7 @@ pub enum Error {
     Map(#[source] io::Error),
     /// Its disk could not be made.
     #[error("make the dyno's disk: {0}")]
-    Disk(#[source] disk::Error),
+    Disk(#[source] io::Error),
     /// The link to the bridge could not be made.
     #[error("link {interface} to the bridge {bridge}: {source}")]
     Link {
@@ -106,16 +106,23 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| Error::Pipes(error.into()))
 }
 
-/// Makes the container and starts the command in it.
+/// Makes the scratch directory ready. Called before [`start`] and, if there is to be a disk, before that is made.
+///
+/// # Errors
+/// When the machine's disk is full or the directory not writable.
+pub(crate) fn prepare(sandbox: &Sandbox) -> Result<(), Error> {
+    rootfs::prepare(sandbox).map_err(|source| Error::Scratch { path: sandbox.scratch.clone(), source })
+}
+
+/// Makes the container and starts the command in it. `disk` is where its disk comes from, if it is to have one.
 ///
 /// # Errors
 /// Nothing of the dyno is left then but its scratch directory.
-pub fn start(spec: &Spec) -> Result<Container, Error> {
+pub(crate) fn start(spec: &Spec, disk: Option<Coming>) -> Result<Container, Error> {
     let sandbox = &spec.sandbox;
     if sandbox.host_uid.is_none_or(|uid| uid == 0) && rustix::process::geteuid().is_root() {
         return Err(Error::Root);
     }
-    rootfs::prepare(sandbox).map_err(|source| Error::Scratch { path: sandbox.scratch.clone(), source })?;
     let quota = Quota { memory_bytes: sandbox.memory_bound_bytes, pids: sandbox.pids, cpu_shares: sandbox.cpu_shares };
     let cgroup = sandbox.cgroup.as_deref().map(|relative| Cgroup::create(relative, &quota).0);
 
@@ -154,7 +161,7 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
     drop((init_end, output_end, status_end, input_end, entrance_end));
     let mut container =
         Container { pid, pidfd, status, output, input, entrance, diagnostics: None, listens: None, disk: None, cgroup };
-    match furnish(spec, &mut container, &shim_end) {
+    match furnish(spec, &mut container, &shim_end, disk) {
         Ok(()) => Ok(container),
         Err(error) => {
             container.abandon();
@@ -164,15 +171,10 @@ pub fn start(spec: &Spec) -> Result<Container, Error> {
 }
 
 /// The shim's half of the work.
-fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Result<(), Error> {
+fn furnish(spec: &Spec, container: &mut Container, init: &channel::End, disk: Option<Coming>) -> Result<(), Error> {
     let sandbox = &spec.sandbox;
     if sandbox.host_uid.is_none() {
         identity::map(container.pid, None).map_err(Error::Map)?;
-    }
-    if let Some(template) = &sandbox.disk {
-        let mounted = disk::mount(template, &sandbox.scratch).map_err(Error::Disk)?;
-        container.disk = Some(disk::top(&mounted).map_err(|error| Error::Pipes(error.into()))?);
-        init.hand_over(mounted).map_err(Error::Pipes)?;
     }
     if let Network::Bridge { bridge, addresses, .. } = &sandbox.network {
         let interface = veth::interface(spec.record.dyno);
@@ -181,6 +183,11 @@ fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Resul
             bridge: bridge.clone(),
             source,
         })?;
+    }
+    if let Some(disk) = disk {
+        let mounted = disk.take().map_err(Error::Disk)?;
+        container.disk = Some(disk::top(&mounted).map_err(|error| Error::Pipes(error.into()))?);
+        init.hand_over(mounted).map_err(Error::Pipes)?;
     }
     init.proceed();
     let mut ready = false;

@@ -75,20 +75,22 @@ pub(super) fn prepare(sandbox: &Sandbox) -> io::Result<()> {
     fs::create_dir_all(sandbox.scratch.join(ROOT))?;
     match sandbox.disk {
         Some(_) => fs::create_dir(sandbox.scratch.join(DISK)),
-        None => furnish(sandbox, &sandbox.scratch),
+        None => lay_out(&sandbox.scratch).and_then(|()| give(sandbox, &sandbox.scratch)),
     }
 }
 
-/// Makes the directories for what the dyno writes.
-fn furnish(sandbox: &Sandbox, place: &Path) -> io::Result<()> {
+/// Makes the directories for what a dyno writes.
+pub(super) fn lay_out(place: &Path) -> io::Result<()> {
     for name in [UPPER, WORK, TMP] {
         fs::create_dir_all(place.join(name))?;
     }
-    let tmp = place.join(TMP);
-    fs::set_permissions(&tmp, PermissionsExt::from_mode(0o1777))?;
-    if let Some(uid) = sandbox.host_uid {
-        chown(place.join(UPPER), Some(uid), Some(uid))?;
-        chown(tmp, Some(uid), Some(uid))?;
+    fs::set_permissions(place.join(TMP), PermissionsExt::from_mode(0o1777))
+}
+
+/// Gives them to the dyno's user.
+fn give(sandbox: &Sandbox, place: &Path) -> io::Result<()> {
+    for name in [UPPER, TMP] {
+        chown(place.join(name), sandbox.host_uid, sandbox.host_uid)?;
     }
     Ok(())
 }
@@ -149,7 +151,7 @@ fn own_disk(sandbox: &Sandbox, disk: impl FnOnce() -> io::Result<OwnedFd>) -> Re
     let failed = |error: io::Error| context("take the dyno's disk over")(error);
     let place = sandbox.scratch.join(DISK);
     mount::attach(&disk().map_err(failed)?, &place)?;
-    furnish(sandbox, &place).map_err(failed)?;
+    give(sandbox, &place).map_err(failed)?;
     Ok(place)
 }
 
