@@ -76,17 +76,15 @@ pub(super) fn furnish(root: &Root, spec: &Spec) -> Result<Vec<PathBuf>, Error> {
     for path in shared {
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
         let parent = path.parent().unwrap_or(etc);
-        let target = fs::read_link(&path)
-            .ok()
-            .filter(|target| parent.join(target).starts_with("/usr") || { target.starts_with("../usr") });
+        let target = if found.is_symlink() { fs::read_link(&path).ok() } else { None };
         match target {
             // A link into what the dyno sees anyway stays a link.
-            Some(target) if found.is_symlink() => {
+            Some(target) if parent.join(&target).starts_with("/usr") || target.starts_with("../usr") => {
                 root.make(parent, true)?;
                 root.link(&path.to_string_lossy(), &target)?;
             }
-            _ => {
-                let Ok(real) = fs::metadata(&path) else { continue };
+            target => {
+                let Ok(real) = target.map_or(Ok(found), |_| fs::metadata(&path)) else { continue };
                 root.make(&path, real.is_dir())?;
                 binds.push(path);
             }

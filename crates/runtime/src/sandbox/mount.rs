@@ -5,7 +5,7 @@ use std::{
     ffi::CStr,
     fmt, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::{Component, Path, PathBuf},
+    path::Path,
 };
 
 use rustix::{
@@ -131,41 +131,34 @@ impl Root {
     /// Makes a directory or an empty file and the directories above it, where they are not there.
     pub(super) fn make(&self, inside: &Path, directory: bool) -> Result<(), Error> {
         let failed = |error| context(format_args!("make {} in the container", inside.display()))(error);
-        if self.at(inside).is_ok() {
-            return Ok(());
-        }
-        let mut so_far = PathBuf::new();
-        let mut above: Option<OwnedFd> = None; // none: the root
-        let mut parts = inside.components().filter(|part| matches!(part, Component::Normal(_))).peekable();
-        while let Some(part) = parts.next() {
-            so_far.push(part);
-            match self.at(&so_far) {
-                Ok(there) => {
-                    above = Some(there);
-                    continue;
+        let (Some(above), Some(name)) = (inside.parent(), inside.file_name()) else { return Ok(()) };
+        let opened = match above.parent() {
+            None => None, // the root itself
+            Some(_) => Some(match self.at(above) {
+                Err(rustix::io::Errno::NOENT) => {
+                    self.make(above, true)?;
+                    self.at(above).map_err(failed)?
                 }
-                Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(failed(error)),
-            }
-            let parent = above.as_ref().unwrap_or(&self.descriptor);
-            let last = parts.peek().is_none();
-            if directory || !last {
-                rustix::fs::mkdirat(parent, part.as_os_str(), Mode::from_raw_mode(0o755)).map_err(failed)?;
-            } else {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                rustix::fs::openat(parent, part.as_os_str(), flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
-            }
-            if let Some((uid, gid)) = self.owner
-                && (so_far.starts_with("app") || so_far.starts_with("tmp"))
-            {
-                rustix::fs::chownat(parent, part.as_os_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(failed)?;
-            }
-            if !last {
-                above = Some(self.at(&so_far).map_err(failed)?);
-            }
+                opened => opened.map_err(failed)?,
+            }),
+        };
+        let parent = opened.as_ref().unwrap_or(&self.descriptor);
+        let made = if directory {
+            rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
+        } else {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        };
+        match made {
+            Err(rustix::io::Errno::EXIST) => return Ok(()),
+            made => made.map_err(failed)?,
         }
-        Ok(())
+        match self.owner {
+            Some((uid, gid)) if inside.starts_with("/app") || inside.starts_with("/tmp") => {
+                rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes a small file in an existing directory.
