@@ -46,7 +46,7 @@ use crate::auth::keys::Damaged;
 /// All migrations, built into the executable.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-const CONNECTIONS: u32 = 4; // one writes at a time; each costs about half a megabyte
+const CONNECTIONS: u32 = 3; // one writes at a time; each costs about half a megabyte
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -211,6 +211,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // A prepared statement holds some ten kilobytes, in each connection.
+            .statement_cache_capacity(24)
             .busy_timeout(Duration::from_secs(10));
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).after_release(|connection, _| {
             Box::pin(async move {
