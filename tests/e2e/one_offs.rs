@@ -233,4 +233,18 @@ fn a_command_runs_inside_a_running_dyno() {
     app.wait_for_log("Session ended in worker.1 by user admin@localhost.localdomain (run:inside) after ");
     let refused = app.try_heroku(&["run:inside", "worker.9", "true"]).failure();
     assert!(refused.text().contains("Couldn't find that dyno"), "{refused}");
+    // A control role that is killed takes the session with it; its client is told, and so is the log.
+    let mut exec = platform.client_command(env!("CARGO_BIN_EXE_dozen"), app.directory());
+    exec.args(["exec", "-a", "inside", "-d", "worker.1", "echo inside; exec sleep 1007"]);
+    let mut exec = exec.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a client");
+    let mut begun = [0; 7];
+    exec.stdout.as_mut().expect("piped").read_exact(&mut begun).expect("output");
+    platform.kill_role("control");
+    let lost = exec.wait_with_output().expect("a child of our own");
+    let told = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert_eq!(
+        (lost.status.code(), told.contains("the connection was lost, or worker.1 has stopped")),
+        (Some(255), true)
+    );
+    app.wait_for_log("seconds, when the platform was restarted");
 }

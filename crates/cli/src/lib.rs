@@ -30,7 +30,10 @@ pub enum Error {
     #[error("no app: give --app NAME, or run this in a repository with a remote called `heroku`")]
     NoApp,
     /// The account and its key are not there yet.
-    #[error("there is no {path}: start the platform once with `dozen server`")]
+    #[error(
+        "there is no {path}: start the platform once with `dozen server`, or log in to one elsewhere with `dozen login \
+         https://HOST`"
+    )]
     NotStarted {
         /// The file looked for.
         path: String,

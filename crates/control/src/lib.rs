@@ -122,5 +122,6 @@ pub async fn run(
     let (options, listeners) = state::Settings::split(options);
     let (nudge, nudges) = reconcile::Nudge::channel();
     let context = Context::open(options, engine, builds, logs, Arc::new(SystemClock), nudge).await?;
+    sessions::account::settle(&context);
     listen::run(context, listeners, nudges, shutdown).await
 }

@@ -73,7 +73,10 @@ pub async fn login(
     let login = Login { url, email: account.email, token, authorization, directory: directory.to_owned() };
     login.store(&ca)?;
     printer.done(&format!("done, as {}", login.email));
-    Ok(())
+    match printer.is_json() {
+        true => printer.json(&json!({ "email": login.email, "platform": login.url })),
+        false => Ok(()),
+    }
 }
 
 /// Whether this is the platform that is meant: by a fingerprint, by what was pinned before, or by a person's word.
@@ -235,7 +238,10 @@ pub async fn logout(place: Place, login: Login, printer: &mut Printer<'_>) -> Re
     }
     login.forget()?;
     printer.note(&format!("Logged out of {}", login.url));
-    Ok(())
+    match printer.is_json() {
+        true => printer.json(&json!({ "platform": login.url })),
+        false => Ok(()),
+    }
 }
 
 /// `dozen connect`

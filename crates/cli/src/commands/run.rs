@@ -80,7 +80,17 @@ pub(super) async fn run(session: &Session, app: &str, wanted: &Wanted, printer: 
         }
         return Ok(0);
     };
-    attach(session, &url, terminal).await
+    match attach(session, &url, terminal).await? {
+        Some(status) => Ok(status),
+        None => {
+            let why = match &wanted.inside {
+                Some(dyno) => format!("the connection was lost, or {dyno} has stopped, before the command ended"),
+                None => format!("the connection to {} was lost before its command ended, which gets SIGHUP", dyno.name),
+            };
+            printer.note(&format!("dozen: {why}; dozen logs shows more"));
+            Ok(LOST)
+        }
+    }
 }
 
 fn env(wanted: &Wanted, terminal: bool) -> Result<Map<String, Value>, Error> {
@@ -100,7 +110,8 @@ fn env(wanted: &Wanted, terminal: bool) -> Result<Map<String, Value>, Error> {
     Ok(env)
 }
 
-async fn attach(session: &Session, url: &str, terminal: bool) -> Result<u8, Error> {
+/// The command's exit status; none when the connection ended before it did.
+async fn attach(session: &Session, url: &str, terminal: bool) -> Result<Option<u8>, Error> {
     let wrong = || client::Error::Address(url.to_owned());
     let (host, secret) = url.strip_prefix("rendezvous://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
     let lost = |source| Error::Io { operation: format!("talk to the dyno at {host}"), source };
@@ -138,8 +149,7 @@ async fn attach(session: &Session, url: &str, terminal: bool) -> Result<u8, Erro
         // An input that nobody takes any more does not end the output.
         _ = &mut typed => printed.await,
     };
-    let status = status.map_err(|source| Error::Io { operation: "write to standard output".to_owned(), source })?;
-    Ok(status.unwrap_or(LOST))
+    status.map_err(|source| Error::Io { operation: "write to standard output".to_owned(), source })
 }
 
 /// Standard input, read by a thread that nobody waits for: a read of a terminal cannot be given up.

@@ -209,7 +209,7 @@ pub async fn run_inside(context: &Context, app: &App, actor: &Account, identity:
     let pending = Pending {
         dyno: running.dyno.id,
         inside: Inside { program: Program::Command(command), env, attach, separate_errors: false },
-        about: About { app: app.id, dyno: name, email: actor.email.clone(), what: "run:inside" },
+        about: About { app: app.id, dyno: name, email: actor.email.clone(), what: "run:inside".to_owned() },
         until: now.saturating_add(wait),
     };
     context.sessions.expect(grant.id, pending, now);

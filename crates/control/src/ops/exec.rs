@@ -118,7 +118,7 @@ pub async fn forward(context: &Context, app: &App, account: &Account, dyno: &str
     let found = inside::find(context, app.id, dyno).ok_or(Error::NotFound("dyno"))?;
     let inside = inside::dial(context, &found, inside::ITSELF, port).await;
     let inside = inside.ok_or_else(|| Error::invalid(format!("Nothing listens on port {port} in {dyno}.")))?;
-    let about = About { app: app.id, dyno: dyno.to_owned(), email: account.email.clone(), what: "forward" };
+    let about = About { app: app.id, dyno: dyno.to_owned(), email: account.email.clone(), what: "forward".to_owned() };
     Ok(Forward { inside, account: sessions::Account::open(context, about) })
 }
 

@@ -2,8 +2,10 @@
 //!
 //! [`secret`] is what a client of a rendezvous proves itself with, [`meeting`] the protocol it speaks, [`relay`] the
 //! bytes between it and the dyno. [`pass`] and [`ssh`] are the same for the exec family. Who may do what was decided when
-//! secret or pass was given out ([`crate::ops`]). [`inside`] finds the dyno and connects within it.
+//! secret or pass was given out ([`crate::ops`]). [`inside`] finds the dyno and connects within it,
+//! [`account`] writes into the app's log who was there.
 
+pub mod account;
 mod activity;
 pub(crate) mod inside;
 mod marker;
@@ -17,14 +19,13 @@ pub(crate) mod tunnel;
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use dozen_api::{clock::Micros, engine::Inside};
-use dozen_domain::ids::{AppId, DynoId};
+use dozen_domain::ids::DynoId;
 use uuid::Uuid;
 
-use crate::Context;
+pub use self::account::{About, Account};
 
 /// A command that is to run inside a dyno once its client is there.
 #[derive(Debug, Clone)]
@@ -37,19 +38,6 @@ pub struct Pending {
     pub about: About,
     /// Nobody may attach after this.
     pub until: Micros,
-}
-
-/// Who does what in which dyno, for the app's log.
-#[derive(Debug, Clone)]
-pub struct About {
-    /// Whose dyno.
-    pub app: AppId,
-    /// Its name.
-    pub dyno: String,
-    /// E-mail of who is there.
-    pub email: String,
-    /// What for: `run:inside`, `ps:exec`, `ps:forward`, `forward`.
-    pub what: &'static str,
 }
 
 /// Commands that wait for their clients. They are lost with the process, and so are their clients' connections.
@@ -70,31 +58,5 @@ impl Sessions {
     pub fn take(&self, id: Uuid, now: Micros) -> Option<Pending> {
         let mut all = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(&id).filter(|pending| pending.until > now)
-    }
-}
-
-/// Writes the beginning of a session into the app's log, and its end when dropped.
-pub struct Account {
-    context: Context,
-    about: About,
-    since: Micros,
-}
-
-impl Account {
-    /// A session begins.
-    pub fn open(context: &Context, about: About) -> Self {
-        let text = format!("Session begun in {} by user {} ({})", about.dyno, about.email, about.what);
-        context.log_api(about.app, text);
-        Self { context: context.clone(), about, since: context.now() }
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        let About { app, dyno, email, what } = &self.about;
-        let lasted = u64::try_from(self.context.now() - self.since).unwrap_or_default();
-        let seconds = Duration::from_micros(lasted).as_secs_f64();
-        self.context
-            .log_api(*app, format!("Session ended in {dyno} by user {email} ({what}) after {seconds:.1} seconds"));
     }
 }

@@ -2,7 +2,11 @@
 
 use axum::body::Body;
 use data_encoding::BASE64;
-use dozen_control::{listen::Via, state::Settings};
+use dozen_control::{
+    listen::Via,
+    sessions::account::{About, Account, settle},
+    state::Settings,
+};
 use http::{Method, Request};
 use serde_json::{Value, json};
 
@@ -98,4 +102,29 @@ async fn a_pass_is_for_who_may_deploy_and_for_dynos_of_their_apps() {
         assert_eq!(refused(("shop", &api.token), &dyno, key).await, is(422, "invalid_params"));
     }
     assert_eq!(refused(("shop", &api.token), &dyno, json!(7)).await.0, 422);
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_told_though_the_role_was_killed() {
+    let api = Api::new().await;
+    let app = api.app("shop").await;
+    let open = |what: &str| {
+        let (dyno, email) = ("web.1".to_owned(), "ann@example.com".to_owned());
+        Account::open(&api.context, About { app: app.id, dyno, email, what: what.to_owned() })
+    };
+    let copy = open("ps:copy");
+    // A role that is killed drops nothing.
+    std::mem::forget(open("ps:exec"));
+    api.clock.advance(7);
+    drop(copy);
+    let before = api.lines();
+    assert_eq!(
+        before.last().map(String::as_str),
+        Some("app[api]: Session ended in web.1 by user ann@example.com (ps:copy) after 7.0 seconds")
+    );
+    settle(&api.context);
+    let told = "app[api]: Session ended in web.1 by user ann@example.com (ps:exec) after 7.0 seconds, when the platform was restarted";
+    assert_eq!(api.lines(), [told]);
+    settle(&api.context);
+    assert!(api.lines().is_empty(), "it is told once");
 }

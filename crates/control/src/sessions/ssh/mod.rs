@@ -258,7 +258,8 @@ impl Handler for Visitor {
             match inside {
                 Some(inside) => {
                     reply.accept().await;
-                    let about = About { app: pass.app, dyno: pass.dyno, email: pass.email, what: purpose(&host) };
+                    let about =
+                        About { app: pass.app, dyno: pass.dyno, email: pass.email, what: purpose(&host).to_owned() };
                     let _account = Account::open(&context, about);
                     let patience = seconds(context.limits().attach_idle_seconds);
                     tunnel::carry(channel.into_stream(), inside, patience).await;

@@ -169,7 +169,7 @@ async fn run(
         Ok(entered) => entered,
         Err(error) => return refuse(to, &chain(&error)).await,
     };
-    let about = About { app: pass.app, dyno: pass.dyno.clone(), email: pass.email, what };
+    let about = About { app: pass.app, dyno: pass.dyno.clone(), email: pass.email, what: what.to_owned() };
     let _account = Account::open(context, about);
     let Entered { input, output, errors, resize, exit } = entered;
     let activity = Activity::new();
