@@ -294,10 +294,12 @@ impl Supervisor {
 
     /// Milliseconds until the next thing that is due.
     fn timeout(&self) -> i32 {
+        // What has passed is waited for no more: from then on an event makes the difference.
+        let ahead = |until: &Instant| *until > Instant::now();
         let lingers = self.ended.filter(|_| self.forgotten).map(|ended| self.stored_last.max(ended) + self.linger);
+        let lingers = lingers.filter(ahead);
         let client = self.attendance.as_ref().and_then(Attendance::due);
-        let held =
-            self.full_since.and_then(|since| since.checked_add(self.hold)).filter(|until| *until > Instant::now());
+        let held = self.full_since.and_then(|since| since.checked_add(self.hold)).filter(ahead);
         let look = Some(self.look_around);
         let due = [self.look, self.boot_until, self.stop_until, self.count, client, lingers, held, look];
         let next = due.into_iter().flatten().min().unwrap_or(self.look_around);
