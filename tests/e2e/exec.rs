@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use dozen_testkit::{App, Builder, LONG, Terminal, TestPlatform, wait_for};
+use dozen_testkit::{App, Builder, LONG, Terminal, TestPlatform, wait_for, wait_until};
 use serde_json::{Value, json};
 
 use crate::platform;
@@ -136,7 +136,8 @@ fn key(folder: &std::path::Path, name: &str) -> (String, String) {
 
 #[test]
 fn nobody_gets_in_without_a_pass_and_its_key() {
-    let platform = with_ssh().start();
+    // Clients that do not break are not waited for.
+    let platform = with_ssh().limit("input_end_ms", 3_600_000).start();
     let app = App::plain(&platform, "closed");
     let _pushed = app.push();
     let stranger = platform.dozen(&["accounts:create", "bob@example.com"]).success().stdout.trim().to_owned();
@@ -162,19 +163,24 @@ fn nobody_gets_in_without_a_pass_and_its_key() {
     let known = app.directory().join("known");
     let host = pass["tunnel_host"].as_str().expect("a host");
     fs::write(&known, format!("{host} {}\n", pass["proxy_public_key"].as_str().expect("a key"))).expect("a file");
-    let ssh = |user: &str, identity: &str, arguments: &[&str]| {
-        Command::new("ssh")
+    let ssh_of = |user: &str, identity: &str, arguments: &[&str]| {
+        let mut command = Command::new("ssh");
+        command
             .args(["-F", "/dev/null", "-p", "80", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-i", identity])
             .args(["-o", &format!("UserKnownHostsFile={}", known.display())])
             .arg(format!("{user}@{host}"))
             .args(arguments)
             .stdin(Stdio::null())
-            .output()
-            .expect("ssh")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
     };
+    let ssh = |user: &str, identity: &str, arguments: &[&str]| ssh_of(user, identity, arguments).output().expect("ssh");
     let good = ssh(user, &own, &["echo $DYNO; echo bad >&2; exit 9"]);
     assert_eq!((good.status.code(), good.stdout.as_slice()), (Some(9), &b"web.1\n"[..]), "{good:?}");
     assert!(good.stderr.ends_with(b"bad\n"));
+    let mut open = ssh_of(user, &own, &["echo ended"]).stdin(Stdio::piped()).spawn().expect("ssh");
+    wait_until("the end of a session whose input is open", LONG, || open.try_wait().is_ok_and(|ended| ended.is_some()));
     let mut changed = user.to_owned();
     changed.replace_range(50..51, if &user[50..51] == "A" { "B" } else { "A" });
     for (user, identity) in [(user, &other), (changed.as_str(), &own), ("root", &own), ("web.1", &own)] {

@@ -5,7 +5,7 @@
 //! nobody knows, and the run counts as lost rather than being done twice.
 
 use dozen_api::{
-    clock,
+    clock::{self, Micros},
     engine::{self, OneOff, Selector},
 };
 use dozen_domain::{cron::Overlap, dyno::Exit, ids::DynoId, limits::seconds};
@@ -43,6 +43,13 @@ pub async fn drive(context: &Context, id: DynoId) -> Result<()> {
         true => context.outputs.resume(&path, most).map_err(writing)?,
         false => (context.outputs.create(&path, most).map_err(writing)?, Vec::new()),
     };
+    // It may have been started by a role that was killed before it could write that down.
+    if run.status == Status::Pending {
+        let started = context.engine.dynos(run.app).into_iter().find(|dyno| dyno.id == id);
+        if let Some(dyno) = started {
+            begun(context, &mut run, dyno.created_at).await?;
+        }
+    }
     let exit = loop {
         match follow(context, id, &held, &mut output).await {
             Ok(exit) => break exit,
@@ -52,9 +59,8 @@ pub async fn drive(context: &Context, id: DynoId) -> Result<()> {
                     tracing::warn!(run = %run.id, error = %chain(&error), "a timed job did not start");
                     return finish(context, run, Status::Failed, None, Some(error.answer().message)).await;
                 }
-                run.status = Status::Running;
-                run.started_at = Some(context.now());
-                write(context, &run).await?;
+                let now = context.now();
+                begun(context, &mut run, now).await?;
             }
             Err(engine::Error::NoSuchDyno) => {
                 let note = "The machine was restarted before this run had ended.".to_owned();
@@ -64,6 +70,8 @@ pub async fn drive(context: &Context, id: DynoId) -> Result<()> {
         }
     };
     let status = if exit.success() { Status::Succeeded } else { Status::Failed };
+    // Started and ended while nobody looked: not before it was written down.
+    run.started_at = run.started_at.or(Some(run.created_at));
     finish(context, run, status, Some(exit.status()), None).await
 }
 
@@ -123,6 +131,12 @@ async fn follow(context: &Context, dyno: DynoId, held: &[u8], output: &mut Write
         Err(error) => return Err(error),
     }
     context.engine.wait(dyno).await
+}
+
+/// Writes down that the dyno of a run was started.
+async fn begun(context: &Context, run: &mut CronRun, at: Micros) -> Result<()> {
+    (run.status, run.started_at) = (Status::Running, Some(at));
+    write(context, run).await
 }
 
 async fn finish(

@@ -277,9 +277,51 @@ async fn wherever_the_role_is_killed_a_time_of_the_schedule_makes_one_run() {
         started += 1;
         let newest = runs(&api.context, &app).await.remove(0);
         assert_eq!((newest.id, newest.status), (under_way[0].id, Status::Succeeded), "after {polls} polls");
+        assert!(newest.started_at.is_some() && newest.ended_at.is_some(), "after {polls} polls");
         assert_eq!(api.engine.one_offs().len(), started, "after {polls} polls");
         if decided && driven {
             assert!(polls > 5, "nothing was cut off");
+            break;
+        }
+    }
+}
+
+/// The same for a run that ends the one before it: that ends, and the new one begins once.
+#[tokio::test]
+async fn wherever_the_role_is_killed_a_run_takes_the_place_of_the_one_before_once() {
+    let api = Api::new().await;
+    let app = deployed(&api).await;
+    job(&api, json!({ "overlap": "replace" })).await;
+    api.engine.hold_one_offs(true);
+    for polls in 1.. {
+        api.clock.advance(600);
+        cron::decide(&api.context).await.expect("a look");
+        let newest = runs(&api.context, &app).await.remove(0);
+        let is_running = || async { (runs(&api.context, &app).await[0].status == Status::Running).then_some(()) };
+        tokio::select! {
+            driven = cut(polls, cron::drive::drive(&api.context, newest.id)) => assert!(driven.is_none(), "it goes on"),
+            // From there on it waits for the end, of which there is none.
+            () = crate::server::until("it to run", is_running) => {}
+        }
+        let begun = is_running().await.is_some();
+        // What comes back drives all that have not ended.
+        let under_way = store::cron_jobs::under_way(&mut api.context.store.read().await.expect("a connection")).await;
+        let drive = |id| {
+            let context = api.context.clone();
+            tokio::spawn(async move { cron::drive::drive(&context, id).await })
+        };
+        let drives: Vec<_> = under_way.expect("runs").iter().map(|run| drive(run.id)).collect();
+        crate::server::until("the newest to be the only one", || async {
+            let all = runs(&api.context, &app).await;
+            let ended = all[1..].iter().all(|run| run.status == Status::Failed && run.exit_status == Some(143));
+            (all[0].status == Status::Running && ended).then_some(())
+        })
+        .await;
+        drives.iter().for_each(tokio::task::JoinHandle::abort);
+        let live: Vec<_> = api.engine.dynos(app.id).into_iter().filter(|dyno| dyno.state.is_live()).collect();
+        assert_eq!(live.iter().map(|dyno| dyno.id).collect::<Vec<_>>(), [newest.id], "after {polls} polls");
+        assert_eq!(api.engine.one_offs().len(), polls, "after {polls} polls");
+        if begun {
             break;
         }
     }
