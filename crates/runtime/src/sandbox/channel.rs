@@ -3,9 +3,8 @@
 //! ```text
 //!  shim                                   init (pid 1 inside)
 //!   | ordinary user: writes the id maps      | joins its control group
-//!   | link to the bridge                     | root: mounts meanwhile
-//!   | takes the disk from its maker          |
-//!   |-------------- the disk --------------->| mounts what lies on it
+//!   | link to the bridge                     | root: mounts meanwhile, takes the disk from its maker
+//!   |<---------------- Disk -----------------| its top, for the end; mounts what lies on it
 //!   |-------------- Proceed ---------------->| ordinary user: mounts now; network inside
 //!   |<------------- MapWanted ---------------| root only: has made its user namespace
 //!   |-------------- Proceed ---------------->|
@@ -37,6 +36,8 @@ pub(super) struct Proceed;
 pub(super) enum Message {
     /// The user namespace is there and wants its id maps.
     MapWanted,
+    /// The top of its disk.
+    Disk(OwnedFd),
     /// A socket that lists the dyno's sockets.
     Diagnostics(OwnedFd),
     /// The terminal's master end.
@@ -87,24 +88,11 @@ impl End {
         }
     }
 
-    /// Gives the other side the dyno's disk, a mount that is nowhere yet.
-    pub(super) fn hand_over(&self, disk: OwnedFd) -> io::Result<()> {
-        self.send(b'V', Some(&disk), "")
-    }
-
-    /// Waits for the disk from the other side; an error when that could not make it or is gone.
-    pub(super) fn taken_over(&self) -> io::Result<OwnedFd> {
-        match self.packet()? {
-            Some((b'V', Some(disk), _)) => Ok(disk),
-            Some((b'F', _, why)) => Err(io::Error::other(why)),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-
     /// Tells the shim something.
     pub(super) fn tell(&self, message: &Message) -> io::Result<()> {
         let (tag, descriptor, text) = match message {
             Message::MapWanted => (b'M', None, ""),
+            Message::Disk(descriptor) => (b'V', Some(descriptor), ""),
             Message::Diagnostics(descriptor) => (b'D', Some(descriptor), ""),
             Message::Terminal(descriptor) => (b'T', Some(descriptor), ""),
             Message::Listens(descriptor) => (b'L', Some(descriptor), ""),
@@ -132,6 +120,7 @@ impl End {
         let Some((tag, descriptor, text)) = self.packet()? else { return Ok(None) };
         Ok(Some(match (tag, descriptor) {
             (b'M', _) => Message::MapWanted,
+            (b'V', Some(descriptor)) => Message::Disk(descriptor),
             (b'D', Some(descriptor)) => Message::Diagnostics(descriptor),
             (b'T', Some(descriptor)) => Message::Terminal(descriptor),
             (b'L', Some(descriptor)) => Message::Listens(descriptor),
@@ -168,9 +157,7 @@ mod tests {
         let file = std::fs::File::open("/dev/null").expect("it opens");
         init.tell(&Message::Terminal(file.into())).expect("sent");
         init.tell(&Message::Failed("no such bridge".to_owned())).expect("sent");
-        shim.hand_over(std::fs::File::open("/dev/null").expect("it opens").into()).expect("sent");
         shim.proceed();
-        init.taken_over().expect("the disk");
         assert_eq!(init.wait().expect("a word"), Proceed);
         init.is_held().expect("the shim is there");
         drop(init);
@@ -179,6 +166,6 @@ mod tests {
         assert!(matches!(shim.receive(), Ok(None)));
         let (shim, init) = pair().expect("a channel");
         drop(shim);
-        assert!(init.is_held().is_err() && init.taken_over().is_err());
+        assert!(init.is_held().is_err() && init.wait().is_err());
     }
 }

@@ -149,7 +149,7 @@ impl Maker {
         };
         // Whoever is gone needs none.
         let _ = match made {
-            Ok(disk) => self.0.hand_over(disk),
+            Ok(disk) => self.0.tell(&Message::Disk(disk)),
             Err(reason) => self.0.tell(&Message::Failed(reason)),
         };
     }
@@ -160,8 +160,12 @@ impl Coming {
     ///
     /// # Errors
     /// When it could not be made, or its maker has ended without a word.
-    pub(super) fn take(self) -> io::Result<OwnedFd> {
-        self.0.taken_over()
+    pub(super) fn take(&self) -> io::Result<OwnedFd> {
+        match self.0.receive()? {
+            Some(Message::Disk(disk)) => Ok(disk),
+            Some(Message::Failed(why)) => Err(io::Error::other(why)),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its maker has ended")),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use rustix::{pty::OpenptFlags, thread::UnshareFlags};
 
 use super::{
     channel::{End, Message},
+    disk::{self, Coming},
     enter::Guests,
     identity, netlink, rootfs, seccomp, veth,
 };
@@ -42,6 +43,8 @@ pub(super) struct Ends {
     pub(super) status: OwnedFd,
     /// Where connections come from whose other side wants a process inside.
     pub(super) entrance: OwnedFd,
+    /// Where its disk comes from, if it is to have one.
+    pub(super) disk: Option<Coming>,
 }
 
 type Outcome<T> = Result<T, String>;
@@ -96,7 +99,11 @@ fn start(spec: &Spec, ends: &Ends, place: Place<'_>) -> Outcome<i32> {
         wait()?;
     }
     rustix::system::sethostname(sandbox.hostname.as_bytes()).map_err(because("set the host name"))?;
-    let disk = || ends.channel.taken_over();
+    let disk = || -> io::Result<OwnedFd> {
+        let made = ends.disk.as_ref().ok_or(io::ErrorKind::NotFound)?.take()?;
+        ends.channel.tell(&Message::Disk(disk::top(&made)?))?;
+        Ok(made)
+    };
     rootfs::build(spec, disk).map_err(|error| error.to_string())?;
     if root {
         wait()?;
@@ -294,10 +301,10 @@ fn candidates(env: &Vars, program: &str) -> Vec<Vec<u8>> {
 
 /// Passes signals on, lets processes in and reaps until the command ends; returns the exit code.
 fn serve(spec: &Spec, command: i32, ends: Ends) -> i32 {
-    let Ends { channel, input, output, status, entrance } = ends;
+    let Ends { channel, input, output, status, entrance, disk } = ends;
     rustix::thread::set_name(c"dyno-init").unwrap_or_default();
     // Nothing of the shim's may stay open here: neither the command's output, whose end is the dyno's, nor the channel.
-    drop((channel, input, output));
+    drop((channel, input, output, disk));
     let Some((status, entrance, signals)) = keep_alone(&status, &entrance) else { return 125 };
     let mut guests = Guests::new(entrance);
     memory::release();

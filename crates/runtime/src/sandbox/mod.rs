@@ -57,9 +57,6 @@ pub enum Error {
     /// The user could not be mapped.
     #[error("map the dyno's user: {0}")]
     Map(#[source] io::Error),
-    /// Its disk could not be made.
-    #[error("make the dyno's disk: {0}")]
-    Disk(#[source] io::Error),
     /// The link to the bridge could not be made.
     #[error("link {interface} to the bridge {bridge}: {source}")]
     Link {
@@ -155,13 +152,14 @@ pub(crate) fn start(spec: &Spec, disk: Option<Coming>) -> Result<Container, Erro
             output: output_end,
             status: status_end,
             entrance: entrance_end,
+            disk,
         };
         init::run(spec, ends, place)
     };
-    drop((init_end, output_end, status_end, input_end, entrance_end));
+    drop((init_end, output_end, status_end, input_end, entrance_end, disk));
     let mut container =
         Container { pid, pidfd, status, output, input, entrance, diagnostics: None, listens: None, disk: None, cgroup };
-    match furnish(spec, &mut container, &shim_end, disk) {
+    match furnish(spec, &mut container, &shim_end) {
         Ok(()) => Ok(container),
         Err(error) => {
             container.abandon();
@@ -171,7 +169,7 @@ pub(crate) fn start(spec: &Spec, disk: Option<Coming>) -> Result<Container, Erro
 }
 
 /// The shim's half of the work.
-fn furnish(spec: &Spec, container: &mut Container, init: &channel::End, disk: Option<Coming>) -> Result<(), Error> {
+fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Result<(), Error> {
     let sandbox = &spec.sandbox;
     if sandbox.host_uid.is_none() {
         identity::map(container.pid, None).map_err(Error::Map)?;
@@ -184,11 +182,6 @@ fn furnish(spec: &Spec, container: &mut Container, init: &channel::End, disk: Op
             source,
         })?;
     }
-    if let Some(disk) = disk {
-        let mounted = disk.take().map_err(Error::Disk)?;
-        container.disk = Some(disk::top(&mounted).map_err(|error| Error::Pipes(error.into()))?);
-        init.hand_over(mounted).map_err(Error::Pipes)?;
-    }
     init.proceed();
     let mut ready = false;
     loop {
@@ -197,6 +190,7 @@ fn furnish(spec: &Spec, container: &mut Container, init: &channel::End, disk: Op
                 identity::map(container.pid, sandbox.host_uid).map_err(Error::Map)?;
                 init.proceed();
             }
+            Some(Message::Disk(top)) => container.disk = Some(top),
             Some(Message::Diagnostics(socket)) => container.diagnostics = Some(socket),
             Some(Message::Listens(listener)) => container.listens = Some(listener),
             Some(Message::Terminal(master)) => container.output = master,

@@ -148,7 +148,7 @@ pub(super) fn build(spec: &Spec, disk: impl FnOnce() -> io::Result<OwnedFd>) -> 
 
 /// Mounts the disk where the dyno's writes land; says where that is.
 fn own_disk(sandbox: &Sandbox, disk: impl FnOnce() -> io::Result<OwnedFd>) -> Result<PathBuf, Error> {
-    let failed = |error: io::Error| context("take the dyno's disk over")(error);
+    let failed = |error: io::Error| context("make the dyno's disk")(error);
     let place = sandbox.scratch.join(DISK);
     mount::attach(&disk().map_err(failed)?, &place)?;
     give(sandbox, &place).map_err(failed)?;
