@@ -7,15 +7,15 @@
 use std::{
     future::poll_fn,
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::Poll,
 };
 
 use bytes::Bytes;
+use dozen_api::replay::Watched;
 use dozen_domain::limits::millis;
 use h2::{
     Reason, RecvStream,
@@ -23,7 +23,7 @@ use h2::{
 };
 use http::Request;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout},
 };
 
@@ -59,7 +59,7 @@ where
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(RESETS)
-        .handshake::<_, Bytes>(Opening { stream, seen: 0 });
+        .handshake::<_, Bytes>(Watched::new(stream, opening()));
     let Ok(Ok(mut connection)) = timeout(going, handshake).await else { return };
     let (open, given_up, mut all) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), 0_u64);
     let (mut alarm, mut since, mut leaving) = (Alarm::default(), Instant::now(), false);
@@ -121,59 +121,22 @@ where
     }
 }
 
-/// A client's bytes, of which the first frame has to be SETTINGS (RFC 9113, 3.4): the library does not look.
-struct Opening<S> {
-    stream: S,
-    /// How many bytes have come, up to where the first frame's kind is.
-    seen: usize,
-}
-
 /// Behind the preface of 24 bytes and the frame's length.
 const FIRST_KIND: usize = 24 + 3;
 const SETTINGS: u8 = 4;
 
-impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if self.seen <= FIRST_KIND {
-            let fresh = &buffer.filled()[before..];
-            if fresh.get(FIRST_KIND - self.seen).is_some_and(|kind| *kind != SETTINGS) {
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+/// Looks at a client's bytes, of which the first frame has to be SETTINGS (RFC 9113, 3.4): the library does not.
+fn opening() -> impl FnMut(&[u8]) -> io::Result<()> + Unpin {
+    // How many bytes have come, up to where the first frame's kind is.
+    let mut seen = 0;
+    move |fresh| {
+        if seen <= FIRST_KIND {
+            if fresh.get(FIRST_KIND - seen).is_some_and(|kind| *kind != SETTINGS) {
+                return Err(io::ErrorKind::InvalidData.into());
             }
-            self.seen += fresh.len();
+            seen += fresh.len();
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Ok(())
     }
 }
 
