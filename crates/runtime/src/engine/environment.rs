@@ -13,17 +13,11 @@ use dozen_domain::{
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Runs as `bash -c SCRIPT bash <command>`: profile scripts as on Heroku, then the command in a shell of its own, in
-/// place of this one. `WEB_CONCURRENCY` comes after the profile scripts, for they compute it only when it is not set;
-/// where none has, it is as many processes of `WEB_MEMORY` megabytes as fit into the dyno, as Heroku's buildpack for
-/// Node.js has it: of 512 MB each, of 2,048 in dyno sizes above 16 GB, from 1 to 200.
+/// place of this one. `WEB_CONCURRENCY` comes after the profile scripts: those of the buildpacks that compute it do so
+/// only when it is not set.
 const SCRIPT: &str = r#"for file in /app/.profile.d/*.sh; do [ -r "$file" ] && . "$file"; done; unset file
 [ -r /app/.profile ] && . /app/.profile
-if [ -z "$WEB_CONCURRENCY" ]; then
-  case "$WEB_MEMORY" in ''|0*|*[!0-9]*) WEB_MEMORY=$((MEMORY_AVAILABLE > 16384 ? 2048 : 512)) ;; esac
-  WEB_CONCURRENCY=$((MEMORY_AVAILABLE / WEB_MEMORY))
-  WEB_CONCURRENCY=$((WEB_CONCURRENCY < 1 ? 1 : WEB_CONCURRENCY > 200 ? 200 : WEB_CONCURRENCY))
-fi
-export WEB_CONCURRENCY
+export WEB_CONCURRENCY="${WEB_CONCURRENCY:-1}"
 exec /bin/bash -c "$1""#;
 
 /// The `argv` that runs a command as people write it in a Procfile.
@@ -106,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_processes_as_fit_into_each_size_unless_somebody_says_otherwise() {
+    fn one_process_is_asked_for_unless_somebody_says_otherwise() {
         let concurrency = |size: Size, config: &[(&str, &str)]| {
             let name = "web.1".parse().expect("a name");
             let env = environment(&BTreeMap::new(), &vars(config), (DynoId::random(), &name), size, Some(5000));
@@ -115,13 +109,11 @@ mod tests {
             command.args(&argv[1..]).env_clear().envs(env.iter().map(|(key, value)| (key, value.expose())));
             String::from_utf8(command.output().expect("bash").stdout).expect("text")
         };
-        let all: Vec<String> = Size::ALL.into_iter().map(|size| concurrency(size, &[])).collect();
-        assert_eq!(all, ["1", "1", "1", "2", "5", "28", "15", "31", "63"]);
+        for size in Size::ALL {
+            assert_eq!(concurrency(size, &[]), "1", "{size}");
+        }
         assert_eq!(concurrency(Size::Standard2X, &[("WEB_CONCURRENCY", "7")]), "7");
-        assert_eq!(concurrency(Size::Standard2X, &[("WEB_MEMORY", "100")]), "10");
-        assert_eq!(concurrency(Size::Standard2X, &[("WEB_MEMORY", "4096")]), "1");
-        assert_eq!(concurrency(Size::Performance2Xl, &[("WEB_MEMORY", "1")]), "200");
-        assert_eq!(concurrency(Size::Standard2X, &[("WEB_MEMORY", "much")]), "2");
+        assert_eq!(concurrency(Size::Standard2X, &[("WEB_CONCURRENCY", "")]), "1");
     }
 
     #[test]
