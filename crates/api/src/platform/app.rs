@@ -16,6 +16,8 @@ pub struct App {
     pub build_stack: Named,
     /// What the buildpack of the current slug calls itself.
     pub buildpack_provided_description: Option<String>,
+    /// Always `complete`: an app is made at once. Not in the schema; the official client's `apps:info` reads it.
+    pub create_status: String,
     /// When it was made.
     pub created_at: String,
     /// `cedar`: decides how clients behave.

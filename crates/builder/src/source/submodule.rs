@@ -26,6 +26,17 @@ pub(crate) fn fetch(build: &mut Build<'_>) -> Result<()> {
         let (path, url, commit) = (&submodule.path, &submodule.url, &submodule.commit);
         let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
         let hexadecimal = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if url.is_empty() {
+            return Err(Error::explained(
+                format!("Submodule '{path}' could not be fetched."),
+                vec![
+                    String::new(),
+                    "Reason: .gitmodules has no entry with its path and url. Add it with git submodule add, or remove \
+                     the folder from the commit: git rm --cached."
+                        .to_owned(),
+                ],
+            ));
+        }
         if path.is_empty() || !inside || !hexadecimal || url.starts_with('-') {
             return Err(unfetched(path, url, "its entry in .gitmodules makes no sense"));
         }

@@ -39,6 +39,7 @@ pub(super) fn archive(commit: &str, path: &Path, most: u64) -> Result<FromHook, 
         .map_err(failed("run git log"))?;
     let modules = git(["config", "--null", "--list", "--blob", &format!("{commit}:.gitmodules")])
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(failed("run git config"))?;
 
@@ -51,9 +52,12 @@ pub(super) fn archive(commit: &str, path: &Path, most: u64) -> Result<FromHook, 
         }
     }
     let said = output(log).unwrap_or_default();
-    // It fails when there is no such file, as in most repositories.
-    let modules = output(modules).map(|text| parse_modules(&text)).unwrap_or_default();
-    let submodules = if modules.is_empty() { Vec::new() } else { gitlinks(commit, &modules)? };
+    let submodules = match modules.wait_with_output().map_err(failed("read git config"))? {
+        read if read.status.success() => gitlinks(commit, &parse_modules(&String::from_utf8_lossy(&read.stdout)))?,
+        // There is no such file, as in most repositories.
+        _ if !exists(&format!("{commit}:.gitmodules")) => Vec::new(),
+        unreadable => return Err(unparsable(&String::from_utf8_lossy(&unreadable.stderr))),
+    };
 
     let mut complaint = String::new();
     if let Some(stderr) = archive.stderr.as_mut() {
@@ -78,6 +82,20 @@ fn output(child: Child) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Whether git has this object.
+fn exists(object: &str) -> bool {
+    git(["cat-file", "-e", object]).status().is_ok_and(|status| status.success())
+}
+
+/// What is told of a `.gitmodules` that git cannot read, from git's own `error: bad config line 3 in blob …`, which may
+/// be followed by more general words.
+fn unparsable(complaint: &str) -> String {
+    let why = complaint.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+    let why = why.trim_start_matches("fatal: ").trim_start_matches("error: ");
+    let why = why.split(" in blob ").next().unwrap_or(why);
+    format!("git cannot parse .gitmodules: {why}. Mend or remove that file, commit, and push again")
+}
+
 /// Addresses by path, from `git config --null --list`: entries `submodule.<name>.path\n<value>\0`.
 fn parse_modules(text: &str) -> HashMap<String, String> {
     let mut modules: HashMap<&str, (Option<&str>, Option<&str>)> = HashMap::new();
@@ -96,7 +114,8 @@ fn parse_modules(text: &str) -> HashMap<String, String> {
     modules.into_values().filter_map(|(path, url)| Some((path?.to_owned(), url?.to_owned()))).collect()
 }
 
-/// The commits that the tree records at the paths of `.gitmodules`.
+/// The commits that the tree records for submodules. One that `.gitmodules` does not name has no address, which its
+/// build tells.
 fn gitlinks(commit: &str, modules: &HashMap<String, String>) -> Result<Vec<Submodule>, String> {
     let child = git(["ls-tree", "-r", "-z", "--full-tree", commit])
         .stdout(Stdio::piped())
@@ -108,7 +127,7 @@ fn gitlinks(commit: &str, modules: &HashMap<String, String>) -> Result<Vec<Submo
         .filter_map(|line| {
             let (what, path) = line.split_once('\t')?;
             let commit = what.strip_prefix("160000 commit ")?;
-            let url = modules.get(path)?.clone();
+            let url = modules.get(path).cloned().unwrap_or_default();
             Some(Submodule { path: path.to_owned(), url, commit: commit.to_owned() })
         })
         .collect())

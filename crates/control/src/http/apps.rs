@@ -116,6 +116,7 @@ pub(super) fn view(context: &Context, app: &App) -> platform::app::App {
         archived_at: None,
         build_stack: stacks::named(),
         buildpack_provided_description: app.buildpack_description.clone(),
+        create_status: "complete".to_owned(),
         created_at: rfc3339_seconds(app.created_at),
         generation: generation(),
         git_url: ops::apps::git_url(context, &app.name),

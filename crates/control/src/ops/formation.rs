@@ -110,6 +110,7 @@ pub async fn scale(context: &Context, app: &App, actor: &Account, updates: Vec<U
         store::formation::put(&mut db, entry).await?;
         scaled.push(formation[index].clone());
     }
+    store::apps::touch(&mut db, app.id, context.now()).await?;
     db.commit().await?;
     releases::log_scaled(context, app.id, &scaled, &format!("user {}", actor.email));
     context.nudge.nudge(app.id);
@@ -130,6 +131,7 @@ pub async fn autoscale(context: &Context, was: &Formation, quantity: u32) -> Res
     let all: Vec<_> = formation.iter().map(|entry| (entry.process_type.clone(), entry.quantity, entry.size)).collect();
     check(&all, context.limits())?;
     store::formation::put(&mut db, &scaled).await?;
+    store::apps::touch(&mut db, was.app, context.now()).await?;
     db.commit().await?;
     releases::log_scaled(context, was.app, std::slice::from_ref(&scaled), "autoscaling");
     context.nudge.nudge(was.app);

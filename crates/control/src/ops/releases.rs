@@ -78,7 +78,7 @@ pub async fn create(context: &Context, app: AppId, actor: &Account, change: Chan
 pub(super) struct Made {
     pub(super) release: Release,
     fresh: bool,
-    appeared: Vec<Formation>,
+    scaled: Vec<Formation>,
 }
 
 impl Made {
@@ -90,7 +90,7 @@ impl Made {
         let (app, email) = (self.release.app, &actor.email);
         context.log_api(app, format!("{} by user {email}", self.release.description));
         context.log_api(app, format!("Release {} created by user {email}", self.release.version));
-        log_scaled(context, app, &self.appeared, &format!("user {email}"));
+        log_scaled(context, app, &self.scaled, &format!("user {email}"));
         context.nudge.nudge(app);
     }
 }
@@ -131,7 +131,7 @@ pub(super) async fn append(
             Some(cause) => cause.to_string(),
             None => {
                 let release = newest.ok_or(Error::NotFound("release"))?;
-                return Ok(Made { release, fresh: false, appeared: Vec::new() });
+                return Ok(Made { release, fresh: false, scaled: Vec::new() });
             }
         },
         Change::Attachments { attachments, description } => {
@@ -162,13 +162,14 @@ pub(super) async fn append(
     release.config = context.keys.config.seal(release.id.to_string().as_bytes(), &to_json(&vars)?);
     release.hash = ledger::hash(&release);
     store::releases::append(db, &release).await?;
-    let mut appeared = Vec::new();
+    store::apps::touch(db, app, release.created_at).await?;
+    let mut scaled = Vec::new();
     if !release.has_release_phase || returns {
         store::releases::finish(db, release.id, true, release.created_at).await?;
-        appeared = sync_formation(db, app, slug.as_ref(), release.created_at).await?;
+        scaled = sync_formation(db, app, slug.as_ref(), release.created_at).await?;
     }
     let release = store::releases::by_id(db, release.id).await?.ok_or(Error::NotFound("release"))?;
-    Ok(Made { release, fresh: true, appeared })
+    Ok(Made { release, fresh: true, scaled })
 }
 
 fn row(
@@ -289,19 +290,27 @@ pub async fn finish(context: &Context, release: ReleaseId, succeeded: bool) -> R
     }
     store::releases::finish(&mut db, release, succeeded, context.now()).await?;
     let after = store::releases::by_id(&mut db, release).await?.ok_or(Error::NotFound("release"))?;
-    let mut appeared = Vec::new();
+    let mut scaled = Vec::new();
     if let (true, Some(slug)) = (after.current, after.slug) {
         let slug = store::slugs::by_id(&mut db, slug).await?;
-        appeared = sync_formation(&mut db, after.app, slug.as_ref(), context.now()).await?;
+        scaled = sync_formation(&mut db, after.app, slug.as_ref(), context.now()).await?;
     }
     db.commit().await?;
-    log_scaled(context, after.app, &appeared, &format!("user {}", after.email));
+    log_scaled(context, after.app, &scaled, &format!("user {}", after.email));
     context.nudge.nudge(after.app);
     Ok(after)
 }
 
-/// Makes the formation list exactly the slug's process types; answers those that are new. `release` is among them, as
-/// on Heroku, and stays at 0: clients see by it that there is a release phase.
+/// The part of an app's formation that runs dynos and whose process types a slug has not: they end with its release.
+pub(super) async fn lost(db: &mut SqliteConnection, slug: &Slug) -> Result<Vec<Formation>> {
+    let mut lost = store::formation::of_app(db, slug.app).await?;
+    lost.retain(|entry| entry.quantity > 0 && slug.process_types.iter().all(|(name, _)| *name != entry.process_type));
+    Ok(lost)
+}
+
+/// Makes the formation list exactly the slug's process types; answers those that are new, and with a quantity of 0 those
+/// that ran dynos and are gone. `release` is among them, as on Heroku, and stays at 0: clients see by it that there is a
+/// release phase.
 async fn sync_formation(
     db: &mut SqliteConnection,
     app: AppId,
@@ -310,11 +319,12 @@ async fn sync_formation(
 ) -> Result<Vec<Formation>> {
     let Some(slug) = slug else { return Ok(Vec::new()) };
     let types: Vec<&ProcessType> = slug.process_types.iter().map(|(process_type, _)| process_type).collect();
+    let mut changed: Vec<Formation> =
+        lost(db, slug).await?.into_iter().map(|gone| Formation { quantity: 0, ..gone }).collect();
     let have = store::formation::of_app(db, app).await?;
     for gone in have.iter().filter(|entry| !types.contains(&&entry.process_type)) {
         store::formation::delete(db, gone.id).await?;
     }
-    let mut appeared = Vec::new();
     for process_type in types {
         if have.iter().any(|entry| entry.process_type == *process_type) {
             continue;
@@ -329,9 +339,9 @@ async fn sync_formation(
             updated_at: now,
         };
         store::formation::put(db, &formation).await?;
-        appeared.push(formation);
+        changed.push(formation);
     }
-    Ok(appeared)
+    Ok(changed)
 }
 
 /// A part of an app's releases.

@@ -112,6 +112,16 @@ pub async fn update(db: &mut SqliteConnection, app: &App) -> Result<()> {
     Ok(())
 }
 
+/// Records that an app was changed in what other tables hold: a release, its formation.
+///
+/// # Errors
+/// When the database fails.
+pub async fn touch(db: &mut SqliteConnection, app: AppId, now: Micros) -> Result<()> {
+    let query = sqlx::query("UPDATE apps SET updated_at = max(updated_at, ?2) WHERE id = ?1");
+    query.bind(app.to_string()).bind(now).execute(db).await?;
+    Ok(())
+}
+
 /// Records the size of the app's git repository in bytes.
 ///
 /// # Errors

@@ -29,6 +29,31 @@ async fn an_app_is_made_with_two_releases() {
 }
 
 #[tokio::test]
+async fn a_release_and_a_scaling_change_the_app() {
+    let api = Api::new().await;
+    let app = api.app("shop").await;
+    let updated = async || api.get("/apps/shop").await.is(200).json["updated_at"].clone();
+    let made = updated().await;
+    let mut before = made.clone();
+    let mut later = async |what: &str| {
+        let now = updated().await;
+        assert!(now.as_str() > before.as_str(), "{what}: {before}, {now}");
+        before = now;
+    };
+    api.clock.advance(60);
+    api.deploy(app.id, "abc", &[("web", "serve")]).await;
+    later("a deploy").await;
+    api.clock.advance(60);
+    api.patch("/apps/shop/config-vars", json!({"A": "1"})).await.is(200);
+    later("a config change").await;
+    api.clock.advance(60);
+    api.patch("/apps/shop/formation/web", json!({"quantity": 2})).await.is(200);
+    later("a scaling").await;
+    let info = api.get("/apps/shop").await.is(200).json;
+    assert_eq!((&info["created_at"], &info["create_status"]), (&made, &json!("complete")));
+}
+
+#[tokio::test]
 async fn an_app_without_a_name_gets_one() {
     let api = Api::new().await;
     for body in [json!({}), json!({"name": null})] {

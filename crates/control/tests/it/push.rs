@@ -241,6 +241,67 @@ async fn submodules_are_named_to_the_build() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn modules_that_git_cannot_parse_are_told_and_refused() {
+    let server = Server::start().await;
+    let app = server.app("shop").await;
+    let repository = server.repository("shop").await;
+    repository.commit(".gitmodules", "[submodule \"x\"\n\tpath = x\n", "Broken").await;
+    let (succeeded, said) = repository.push().await;
+    assert!(!succeeded && said.contains("git cannot parse .gitmodules: bad config line 1."), "{said}");
+    assert!(server.builds_of(&app).await.is_empty());
+    assert!(leftovers(&server, &app.id.to_string()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submodule_that_is_listed_nowhere_reaches_the_build_without_an_address() {
+    let server = Server::start().await;
+    server.app("shop").await;
+    let library = server.repository("library").await;
+    let repository = server.repository("shop").await;
+    let (commit, path) = (library.head().await, library.directory.path().display().to_string());
+    repository.git(&["clone", "--quiet", &path, "vendor"]).await;
+    // Without any `.gitmodules` a clone within a repository is what people commit by mistake: left out, as on Heroku.
+    repository.git(&["-c", "advice.addEmbeddedRepo=false", "add", "vendor"]).await;
+    repository.git(&["commit", "--quiet", "-m", "By mistake"]).await;
+    assert!(repository.push().await.0);
+    repository.commit(".gitmodules", "[submodule \"other\"]\n\tpath = other\n\turl = x\n", "Another").await;
+    assert!(repository.push().await.0);
+    let seen = server.builds.seen.lock().expect("not poisoned");
+    assert!(seen[0].1.is_empty(), "{:?}", seen[0].1);
+    let [submodule] = seen[1].1.as_slice() else { panic!("one submodule: {:?}", seen[1].1) };
+    assert_eq!((submodule.path.as_str(), submodule.commit.as_str()), ("vendor", commit.as_str()));
+    assert_eq!(submodule.url, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_loses_a_process_type_with_dynos_says_so_and_scales_it_down() {
+    let server = Server::start().await;
+    let app = server.app("shop").await;
+    let types = |types: &[(&'static str, &'static str)]| {
+        *server.builds.types.lock().expect("not poisoned") = types.to_vec();
+    };
+    let repository = server.repository("shop").await;
+    types(&[("web", "./serve"), ("worker", "./work"), ("clock", "./tick")]);
+    let (succeeded, said) = repository.push().await;
+    assert!(succeeded && !said.contains("Warning"), "{said}");
+    let two = serde_json::json!({"updates": [{"type": "web", "quantity": 2}]});
+    assert_eq!(server.api("PATCH", "/apps/shop/formation", &two).await.0, 200);
+    types(&[("worker", "./work")]);
+    repository.commit("more", "x", "Without web").await;
+    let (succeeded, said) = repository.push().await;
+    assert!(succeeded, "{said}");
+    let warning = "Warning: the Procfile has no web any more, so this release ends the 2 web dynos that run.";
+    assert!(said.contains(warning) && said.contains("heroku ps:scale web=2"), "{said}");
+    // Nothing ran of this one.
+    assert!(!said.contains("clock"), "{said}");
+    let wanted = until("a wanted state without web", || async {
+        server.engine.wanted(app.id).filter(|wanted| wanted.version.0 == 4)
+    })
+    .await;
+    assert!(wanted.processes.iter().all(|process| !process.process_type.is_web()), "{wanted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_git_would_leave_out_of_an_archive_is_built_all_the_same() {
     let server = Server::start().await;
     server.app("shop").await;

@@ -2,7 +2,8 @@
 //!
 //! The schema is a hyper-schema: its links say which answer belongs to which request. On top of what JSON Schema checks,
 //! `strictProperties` of a definition means here that an answer holds all of its properties and no others. Where the
-//! official client, or being another platform, wins over the schema, it is in [`DIFFERENCES`] and nowhere else.
+//! official client, or being another platform, wins over the schema, it is in [`DIFFERENCES`] and [`ADDITIONS`] and
+//! nowhere else.
 
 use std::{
     collections::HashMap,
@@ -25,6 +26,12 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("/definitions/domain/definitions/hostname/format", "format"),
 ];
 
+/// What answers have beside what is in the schema, because the official client reads it.
+const ADDITIONS: &[(&str, &str, &str)] = &[
+    // `apps:info` shows it when it is something else than this.
+    ("/definitions/app/properties", "create_status", r#"{"enum": ["complete"]}"#),
+];
+
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let text = include_str!("../../../api/schema.json");
     let mut schema: Value = serde_json::from_str(text).expect("the schema is JSON");
@@ -32,6 +39,11 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         let parent = pointer.strip_suffix(&format!("/{member}")).expect("a pointer to the member");
         let parent = schema.pointer_mut(parent).and_then(Value::as_object_mut).expect(pointer);
         parent.remove(*member).expect("the difference is one");
+    }
+    for (pointer, member, addition) in ADDITIONS {
+        let parent = schema.pointer_mut(pointer).and_then(Value::as_object_mut).expect(pointer);
+        let addition = serde_json::from_str(addition).expect("JSON");
+        assert!(parent.insert((*member).to_owned(), addition).is_none(), "{member} is in the schema");
     }
     // Ids and dialects of parts would change what `#/definitions/…` means.
     let definitions = schema["definitions"].as_object_mut().expect("definitions");

@@ -209,6 +209,7 @@ impl Job {
             store::slugs::insert(&mut db, &slug).await?;
             let mut made: Vec<Made> = self.set_defaults(&mut db, defaults).await?.into_iter().collect();
             let change = releases::Change::Deploy { slug: slug.id, description: None };
+            let lost = releases::lost(&mut db, &slug).await?;
             let deployed = releases::append(&self.context, &mut db, self.app.id, &self.account, change).await?;
             let release = deployed.release.clone();
             made.push(deployed);
@@ -223,13 +224,22 @@ impl Job {
             db.commit().await?;
             self.context.cron.ring();
             made.iter().for_each(|made| made.announce(&self.context, &self.account));
-            Ok::<Release, ops::Error>(release)
+            Ok::<_, ops::Error>((release, lost))
         };
-        let release = match released.await {
-            Ok(release) => release,
+        let (release, lost) = match released.await {
+            Ok(released) => released,
             Err(error) => return Err(self.ours(&error)),
         };
         self.output.say("-----> Launching...\n");
+        for entry in lost {
+            self.output.complain(&format!(
+                "Warning: the Procfile has no {0} any more, so this release ends the {1} {0} dyno{2} that run. If that \
+                 is not meant, add {0} to the Procfile, push again, and scale: heroku ps:scale {0}={1}",
+                entry.process_type,
+                entry.quantity,
+                if entry.quantity == 1 { "" } else { "s" }
+            ));
+        }
         if release.status == ReleaseStatus::Pending {
             let note = "Release command declared: this new release will not be available until the command succeeds.";
             self.output.complain(note);
