@@ -34,7 +34,7 @@ pub enum Error {
     #[error("{0} cannot be resolved")]
     Unresolved(String, #[source] io::Error),
     /// The name leads where the platform does not go.
-    #[error("{host} leads to {address}, {kind}")]
+    #[error("{}", out_of_reach(host, *address, *kind))]
     OutOfReach {
         /// As it was given.
         host: String,
@@ -49,6 +49,11 @@ pub enum Error {
     /// Nobody answers there in time.
     #[error("{0} does not answer within {1:?}")]
     Late(String, Duration),
+}
+
+/// A name leads somewhere; an address is what it is.
+fn out_of_reach(host: &str, address: IpAddr, kind: Kind) -> String {
+    if host.parse() == Ok(address) { format!("{host} is {kind}") } else { format!("{host} leads to {address}, {kind}") }
 }
 
 /// A host and a port, as in a URL.
@@ -142,6 +147,10 @@ mod tests {
             let host = Host { name: name.to_owned(), port };
             let refused = connect(&host, &Reach::default(), long).await.expect_err(name);
             assert!(matches!(refused, Error::OutOfReach { kind: Kind::Loopback, .. }), "{name}: {refused}");
+            let leads = if name == "127.0.0.1" { "is" } else { "leads to 127.0.0.1," };
+            let expected = format!("{name} {leads} an address of this machine itself");
+            // The name may lead to the IPv6 address first.
+            assert!(name == "localhost" || refused.to_string() == expected, "{refused}");
         }
         let host = Host { name: "127.0.0.1".to_owned(), port };
         connect(&host, &Reach::everything(), long).await.expect("a connection");

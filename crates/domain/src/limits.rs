@@ -143,6 +143,10 @@ limits! {
     build_log_bytes = 314_572_800;
     /// Builds that run at the same time.
     builds_concurrent = 2;
+    /// Builds of one app that were asked for through the API and wait; a push is refused while another build runs.
+    builds_queued_per_app = 20;
+    /// The same of all apps together.
+    builds_queued = 200;
     /// Largest slug, compressed.
     slug_bytes = 524_288_000;
     /// Largest checkout: source and submodules.
@@ -303,6 +307,8 @@ limits! {
     /// A certificate with fewer days left is renewed, or one with less than a third of its life.
     acme_renew_days = 30;
 
+    /// Connections to the API that are open at once: requests, pushes, log tails, attached one-off dynos.
+    api_connections = 2_000;
     /// API calls per account and hour.
     api_calls_per_hour = 4_500;
     /// Wrong credentials from one address (of IPv6: one /64) within an hour before more are answered 429.

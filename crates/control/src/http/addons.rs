@@ -30,7 +30,7 @@ use super::{
 use crate::{
     ops::{
         self, Error,
-        addons::{New, PLANS, Plan},
+        addons::{Change, New, PLANS, Plan},
     },
     state::Context,
     store::{addons::Addon, apps::App, collaborators::Role},
@@ -107,12 +107,6 @@ pub async fn create(State(context): State<Context>, member: Member, full: Expans
     Ok(Reply::created(&view(&one, &member.app, full)))
 }
 
-/// Body of `PATCH /apps/{app}/addons/{addon}`.
-#[derive(Debug, Deserialize)]
-pub struct Change {
-    name: Option<String>,
-}
-
 /// `PATCH /apps/{app}/addons/{addon}`: there is one plan a service, so only the name can change.
 pub async fn update(
     State(context): State<Context>,
@@ -121,10 +115,7 @@ pub async fn update(
     full: Expansion,
     Json(change): Json<Change>,
 ) -> Result {
-    let one = match change.name {
-        Some(name) => ops::addons::rename(&context, &member.app, &id, name).await?,
-        None => ops::addons::find(&context, &member.app, &id).await?,
-    };
+    let one = ops::addons::update(&context, &member.app, &id, change).await?;
     Ok(Reply::ok(&view(&one, &member.app, full)))
 }
 
@@ -185,6 +176,28 @@ pub async fn attachments_of_app(
 ) -> Result<impl IntoResponse> {
     let all = owned(&context, &member.app).await?;
     Ok(range.page(all, SORTS)?.map(|(one, app)| attachment(&one, &app)))
+}
+
+/// `GET /apps/{app}/addon-attachments/{attachment}`
+pub async fn attachment_of_app(State(context): State<Context>, member: Member, Identity(id): Identity) -> Result {
+    let one = ops::addons::find_attachment(&context, &member.app, &id).await?;
+    Ok(Reply::ok(&attachment(&one, &member.app)))
+}
+
+/// `GET /addon-attachments/{attachment}`
+pub async fn attachment_info(State(context): State<Context>, caller: Caller, Identity(id): Identity) -> Result {
+    let (one, app) = ops::addons::find_attachment_anywhere(&context, &caller.account, &id).await?;
+    Ok(Reply::ok(&attachment(&one, &app)))
+}
+
+/// `POST /addon-attachments`
+pub async fn attach(_: Caller) -> Result<()> {
+    ops::addons::attach()
+}
+
+/// `DELETE /addon-attachments/{attachment}`
+pub async fn detach(State(context): State<Context>, caller: Caller, Identity(id): Identity) -> Result<()> {
+    ops::addons::detach(&ops::addons::find_attachment_anywhere(&context, &caller.account, &id).await?)
 }
 
 /// `GET /addons/{addon}/addon-attachments`

@@ -93,7 +93,7 @@ fn own(caller: &Caller) -> Option<AuthorizationId> {
 
 fn view(one: &Authorization, account: &Account, token: &str, now: Micros) -> View {
     const SECOND: Micros = 1_000_000; // microseconds
-    let expires_in = one.token_expires_at.map(|end| (end - now) / SECOND);
+    let expires_in = one.token_expires_at.map(|end| (end - now + SECOND - 1) / SECOND);
     View {
         access_token: AccessToken { expires_in, id: one.token_id.0, token: token.to_owned() },
         client: None,

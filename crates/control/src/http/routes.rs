@@ -139,12 +139,16 @@ routes! {
         GET    "/addons/{addon}" => addons::info;
         GET    "/addons/{addon}/addon-attachments" => addons::attachments_of_addon;
         GET    "/addon-attachments" => addons::attachments;
+        POST   "/addon-attachments" => addons::attach;
+        GET    "/addon-attachments/{attachment}" => addons::attachment_info;
+        DELETE "/addon-attachments/{attachment}" => addons::detach;
         GET    "/apps/{app}/addons" => addons::of_app;
         POST   "/apps/{app}/addons" => addons::create;
         GET    "/apps/{app}/addons/{addon}" => addons::app_info;
         PATCH  "/apps/{app}/addons/{addon}" => addons::update;
         DELETE "/apps/{app}/addons/{addon}" => addons::remove;
         GET    "/apps/{app}/addon-attachments" => addons::attachments_of_app;
+        GET    "/apps/{app}/addon-attachments/{attachment}" => addons::attachment_of_app;
         POST   "/actions/addons/resolve" => addons::resolve_addon;
         POST   "/actions/addon-attachments/resolve" => addons::resolve_attachment;
 
@@ -206,6 +210,11 @@ routes! {
         GET    "/buildpacks/{buildpack}/readme" => registry::readme;
         GET    "/api/v4/current-status" => elsewhere::status;
     }
+}
+
+/// No route: every request is told that there are `most` connections already.
+pub fn crowded(most: u64) -> Router {
+    Router::new().fallback(elsewhere::crowded).layer(from_fn(conventions::every)).with_state(most)
 }
 
 /// Every route.

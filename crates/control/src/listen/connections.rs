@@ -1,10 +1,11 @@
 //! Accepts connections and serves the API's routes on them until told to stop.
 //!
-//! One [`Server`] serves any number of listeners. Stopping it lets requests in flight end, within a grace, and closes
+//! One [`Server`] serves any number of listeners, so many connections of all of them together. Stopping it lets requests in flight end, within a grace, and closes
 //! idle connections at once.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use axum::{Router, body::Body};
 use dozen_api::replay::Replayed;
 use http::{Request, Response};
@@ -17,12 +18,13 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Rendezvous,
+    Rendezvous, Stream,
     sniff::{self, Protocol},
 };
 
@@ -32,6 +34,10 @@ const HEAD_BYTES: usize = 64 << 10;
 const HEAD_TIME: Duration = Duration::from_secs(60);
 /// Requests in flight have this long when the server stops; the parent's own patience is longer.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Connections beyond the limit that are told so at the same time; more are closed without a word.
+const REFUSALS: usize = 64;
+/// Time for a client to ask, and to hear that it is one too many.
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
 /// Pause after a failed accept (no file descriptors left), so that it is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,6 +68,10 @@ pub struct Via {
 #[derive(Clone)]
 pub(crate) struct Server {
     routes: Router,
+    /// Served in place of `routes` on a connection that is one too many.
+    crowded: Router,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
     rendezvous: Arc<dyn Rendezvous>,
     stopping: CancellationToken,
     stopped: CancellationToken,
@@ -69,9 +79,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(routes: Router, rendezvous: Arc<dyn Rendezvous>) -> Self {
+    /// Serves `routes` on so many connections at once, and on a few more `crowded`.
+    pub(crate) fn new(routes: Router, crowded: Router, most: u64, rendezvous: Arc<dyn Rendezvous>) -> Self {
+        let most = usize::try_from(most).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
         Self {
             routes,
+            crowded,
+            places: Arc::new(Semaphore::new(most)),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
             rendezvous,
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
@@ -82,7 +97,7 @@ impl Server {
     /// Accepts until the server stops.
     pub(crate) async fn accept(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>) {
         let tls = tls.map(TlsAcceptor::from);
-        let mut failing = false;
+        let (mut failing, mut full) = (false, false);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -94,8 +109,22 @@ impl Server {
                     // Answers are small and a push's output is line by line: Nagle's algorithm only delays them.
                     let _ = stream.set_nodelay(true);
                     notice_loss(&stream);
-                    let (server, tls) = (self.clone(), tls.clone());
-                    self.connections.spawn(async move { server.connection(stream, peer, tls).await });
+                    let place = self.places.clone().try_acquire_owned();
+                    if place.is_err() && !full {
+                        tracing::warn!("as many connections are open as may be (DOZEN_LIMIT_API_CONNECTIONS)");
+                    }
+                    full = place.is_err();
+                    let tls = tls.clone();
+                    match place {
+                        Ok(place) => {
+                            let server = self.clone();
+                            self.connections.spawn(async move {
+                                server.connection(stream, peer, tls).await;
+                                drop(place);
+                            });
+                        }
+                        Err(_) => self.refuse(stream, peer, tls),
+                    }
                 }
                 Err(error) if is_connections_own(&error) => {}
                 Err(error) => {
@@ -107,6 +136,16 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Tells a client that its connection is one too many, if not too many are told that already.
+    fn refuse(&self, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
+        let Ok(turn) = self.refusals.clone().try_acquire_owned() else { return };
+        let server = Self { routes: self.crowded.clone(), rendezvous: Arc::new(Nobody), ..self.clone() };
+        self.connections.spawn(async move {
+            let _ = tokio::time::timeout(REFUSAL_TIME, server.connection(stream, peer, tls)).await;
+            drop(turn);
+        });
     }
 
     /// Lets requests in flight end, for a while, and closes everything else.
@@ -177,6 +216,16 @@ impl Server {
             tracing::debug!(peer = %via.peer, %error, "connection ended");
         }
     }
+}
+
+/// Takes no rendezvous: the connection is closed.
+struct Nobody;
+
+#[async_trait]
+impl Rendezvous for Nobody {
+    async fn meet(&self, _: Box<dyn Stream>) {}
+
+    async fn ssh(&self, _: Box<dyn Stream>) {}
 }
 
 async fn answer(

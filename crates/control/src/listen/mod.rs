@@ -88,7 +88,8 @@ pub async fn run(
         }
     };
     let meetings = Meetings { context: context.clone(), exec_family: exec_family.clone() };
-    let server = Server::new(routes::table(context.clone()), Arc::new(meetings));
+    let most = context.limits().api_connections;
+    let server = Server::new(routes::table(context.clone()), routes::crowded(most), most, Arc::new(meetings));
     let listener = |listener: std::net::TcpListener| {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)

@@ -271,7 +271,11 @@ async fn derive(secret: Secret) -> Result<password::Stored> {
     derived.map_err(|error| Error::platform("derive a password", error))
 }
 
-fn check_email(email: &str) -> Result<String> {
+/// An e-mail address without the space around it.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn check_email(email: &str) -> Result<String> {
     let email = email.trim();
     let ok = email.split_once('@').is_some_and(|(user, host)| {
         !user.is_empty() && !host.is_empty() && !host.contains('@') && !host.starts_with('.') && !host.ends_with('.')

@@ -232,12 +232,74 @@ pub async fn remove(context: &Context, app: &App, actor: &Account, identity: &st
     Ok(addon)
 }
 
-/// Renames one.
+/// What may be changed of an add-on.
+#[derive(Debug, Default, Deserialize)]
+pub struct Change {
+    /// Another name.
+    pub name: Option<String>,
+    /// Another plan of the same service; there is one of each.
+    pub plan: Option<Which>,
+}
+
+/// Changes one.
 ///
 /// # Errors
-/// When there is none, the name is none or taken, or the database fails.
-pub async fn rename(context: &Context, app: &App, identity: &str, name: String) -> Result<Addon> {
-    let mut addon = find(context, app, identity).await?;
+/// When there is none, there is no such plan, the name is none or taken, or the database fails.
+pub async fn update(context: &Context, app: &App, identity: &str, change: Change) -> Result<Addon> {
+    let addon = find(context, app, identity).await?;
+    if let Some(Which::Name(wanted) | Which::Named { name: wanted }) = &change.plan
+        && plan(wanted)?.name != addon.plan
+    {
+        return Err(Error::Invalid(format!("{} cannot become {wanted}: that is another service.", addon.plan)));
+    }
+    match change.name {
+        Some(name) => rename(context, addon, name).await,
+        None => Ok(addon),
+    }
+}
+
+/// One of an app's attachments, by name or id.
+///
+/// # Errors
+/// When there is none or the database fails.
+pub async fn find_attachment(context: &Context, app: &App, identity: &str) -> Result<Addon> {
+    let is = |one: &Addon| one.attachment.eq_ignore_ascii_case(identity) || one.attachment_id.to_string() == identity;
+    list(context, app).await?.into_iter().find(is).ok_or(Error::NotFound("add_on attachment"))
+}
+
+/// One of the attachments of all of an account's apps, by id, and its app.
+///
+/// # Errors
+/// When there is none or the database fails.
+pub async fn find_attachment_anywhere(context: &Context, account: &Account, id: &str) -> Result<(Addon, App)> {
+    let mut all = of_account(context, account).await?.into_iter();
+    let found = all.find(|(addon, _)| addon.attachment_id.to_string() == id);
+    found.ok_or(Error::NotFound("add_on attachment"))
+}
+
+/// Refuses a second attachment: the services that there are belong to one app each.
+///
+/// # Errors
+/// Always.
+pub fn attach() -> Result<()> {
+    Err(Error::invalid(
+        "Add-ons of this platform are not shared between apps. Give the other app one of its own: heroku \
+         addons:create SERVICE -a APP.",
+    ))
+}
+
+/// Refuses to detach: every add-on has one attachment.
+///
+/// # Errors
+/// Always.
+pub fn detach((addon, app): &(Addon, App)) -> Result<()> {
+    Err(Error::Invalid(format!(
+        "{} is the only attachment of {}. Remove the add-on with it: heroku addons:destroy {} -a {}.",
+        addon.attachment, addon.name, addon.name, app.name
+    )))
+}
+
+async fn rename(context: &Context, mut addon: Addon, name: String) -> Result<Addon> {
     if !is_name(&name) {
         return Err(Error::Invalid(format!("{name:?} is no name of an add-on: letters, digits, - and _.")));
     }

@@ -3,7 +3,7 @@
 use dozen_domain::ids::{AuthorizationId, TokenId};
 use serde::Deserialize;
 
-use super::{Error, Result, accounts, number};
+use super::{Error, Result, accounts, number::Written};
 use crate::{
     auth::token::Token,
     state::Context,
@@ -19,8 +19,8 @@ pub struct New {
     /// What for.
     pub description: Option<String>,
     /// Seconds until its token ends; missing: never.
-    #[serde(default, deserialize_with = "number::lenient")]
-    pub expires_in: Option<i64>,
+    #[serde(default)]
+    pub expires_in: Written,
     /// What it permits; missing: everything.
     pub scope: Option<Vec<String>>,
 }
@@ -39,11 +39,12 @@ pub async fn create(context: &Context, account: &Account, new: New) -> Result<(A
     if let Some(unknown) = scope.iter().find(|scope| !SCOPES.contains(&scope.as_str())) {
         return Err(Error::Invalid(format!("There is no scope {unknown}. Scopes: {}.", SCOPES.join(", "))));
     }
-    if new.expires_in.is_some_and(|seconds| seconds <= 0) {
+    let expires_in = new.expires_in.whole("expires_in")?;
+    if expires_in.is_some_and(|seconds| seconds <= 0) {
         return Err(Error::invalid("expires_in must be a positive number of seconds."));
     }
     let now = context.now();
-    let expires_at = new.expires_in.map(|seconds| now.saturating_add(seconds.saturating_mul(SECOND)));
+    let expires_at = expires_in.map(|seconds| now.saturating_add(seconds.saturating_mul(SECOND)));
     let token = Token::random();
     let mut authorization = accounts::authorization(account, &token, new.description, expires_at, now);
     authorization.scope = scope;

@@ -2,7 +2,7 @@
 
 use dozen_domain::ids::CollaboratorId;
 
-use super::{Error, Result};
+use super::{Error, Result, accounts};
 use crate::{
     state::Context,
     store::{
@@ -42,7 +42,7 @@ pub async fn add(context: &Context, app: &App, actor: &Account, user: &str) -> R
     let mut db = context.store.write().await?;
     let account = match user.parse() {
         Ok(id) => store::accounts::by_id(&mut db, id).await?,
-        Err(_) => store::accounts::by_email(&mut db, user).await?,
+        Err(_) => store::accounts::by_email(&mut db, &accounts::check_email(user)?).await?,
     };
     let account = account.ok_or_else(|| Error::NotFoundBecause {
         resource: "account",

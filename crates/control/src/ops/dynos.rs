@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Error, Result, environment, number};
+use super::{Error, Result, environment, number::Written};
 use crate::{
     origin,
     sessions::{
@@ -73,7 +73,7 @@ pub enum Which<'a> {
     All,
     /// Those of a process type.
     Type(&'a str),
-    /// One by name or id.
+    /// One by name or id; the name of a process type stands for all of its dynos, as in `heroku ps:restart web`.
     One(&'a str),
 }
 
@@ -81,8 +81,21 @@ async fn select(context: &Context, app: &App, which: Which<'_>) -> Result<Select
     Ok(match which {
         Which::All => Selector::All,
         Which::Type(name) => Selector::Type(super::formation::find(context, app, name).await?.formation.process_type),
-        Which::One(identity) => Selector::Dyno(find(context, app, identity).await?.dyno.name),
+        Which::One(identity) => match find(context, app, identity).await {
+            Ok(running) => Selector::Dyno(running.dyno.name),
+            Err(Error::NotFound(_)) => of_type(context, app, identity).await?,
+            Err(error) => return Err(error),
+        },
     })
+}
+
+/// The dynos of a process type that somebody named where a dyno is expected.
+async fn of_type(context: &Context, app: &App, name: &str) -> Result<Selector> {
+    match super::formation::find(context, app, name).await {
+        Ok(entry) => Ok(Selector::Type(entry.formation.process_type)),
+        Err(Error::NotFoundBecause { .. }) => Err(Error::NotFound("dyno")),
+        Err(error) => Err(error),
+    }
 }
 
 /// Replaces dynos by new ones.
@@ -123,8 +136,8 @@ pub struct New {
     #[serde(rename = "type")]
     pub process_type: Option<String>,
     /// Seconds after which it is stopped.
-    #[serde(default, deserialize_with = "number::lenient")]
-    pub time_to_live: Option<i64>,
+    #[serde(default)]
+    pub time_to_live: Written,
 }
 
 /// A one-off that was started.
@@ -142,6 +155,7 @@ pub struct Started {
 /// When nothing was deployed yet, too many run already, or the request breaks a rule.
 pub async fn run(context: &Context, app: &App, actor: &Account, new: New) -> Result<Started> {
     let size = new.size.as_deref().map_or(Ok(Size::Basic), str::parse)?;
+    let time_to_live = new.time_to_live.whole("time_to_live")?.and_then(|seconds| u64::try_from(seconds).ok());
     let one_offs = context.engine.dynos(app.id);
     check_count(context, app, &one_offs, size).await?;
     let mut db = context.store.read().await?;
@@ -162,7 +176,7 @@ pub async fn run(context: &Context, app: &App, actor: &Account, new: New) -> Res
         env,
         command: expand(&new.command, &slug.process_types, context.limits().command_bytes)?,
         size,
-        time_to_live: new.time_to_live.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+        time_to_live: time_to_live.map(Duration::from_secs),
         attach,
         logged: attach.is_none(),
     };

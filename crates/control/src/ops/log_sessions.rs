@@ -8,7 +8,7 @@ use dozen_api::{clock::Micros, logs};
 use dozen_domain::ids::{AccountId, AppId, LogSessionId};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Result, number};
+use super::{Error, Result, number::Written};
 use crate::{
     auth::ticket,
     origin,
@@ -31,8 +31,8 @@ pub struct New {
     #[serde(rename = "type")]
     pub process_type: Option<String>,
     /// Lines of history; 100 when missing, as on Heroku.
-    #[serde(default, deserialize_with = "number::lenient")]
-    pub lines: Option<i64>,
+    #[serde(default)]
+    pub lines: Written,
     /// `app` or `heroku`.
     pub source: Option<String>,
     /// Go on with new lines.
@@ -75,7 +75,8 @@ pub fn create(context: &Context, app: &App, account: &Account, new: New) -> Resu
         Some(other) => return Err(Error::Invalid(format!("There is no log source {other}. Sources: app, heroku."))),
     };
     let now = context.now();
-    let lines = u64::try_from(new.lines.unwrap_or(LINES)).unwrap_or(0).min(context.limits().log_history_lines);
+    let lines =
+        u64::try_from(new.lines.whole("lines")?.unwrap_or(LINES)).unwrap_or(0).min(context.limits().log_history_lines);
     let seconds = i64::try_from(context.limits().log_session_seconds).unwrap_or(i64::MAX);
     let grant = Grant {
         app: app.id,

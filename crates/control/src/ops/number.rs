@@ -1,24 +1,30 @@
 //! Whole numbers as clients write them: the official one sends some of them as text (`"3600"`).
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::Deserialize;
+use serde_json::Value;
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Number(i64),
-    Text(String),
-}
+use super::{Error, Result};
 
-/// Reads a number, a text that is one, or nothing.
-///
-/// # Errors
-/// When it is something else.
-pub fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let wrong = || D::Error::custom("expected a whole number");
-    match Option::<Written>::deserialize(deserializer).map_err(|_| wrong())? {
-        None => Ok(None),
-        Some(Written::Number(number)) => Ok(Some(number)),
-        Some(Written::Text(text)) => text.trim().parse().map(Some).map_err(|_| wrong()),
+/// A number as a client wrote it, not judged yet: only who asks for it knows what the client called it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct Written(Value);
+
+impl Written {
+    /// The number, from itself or a text that is one; nothing when nothing was written. `field` is the client's name
+    /// for it.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn whole(&self, field: &str) -> Result<Option<i64>> {
+        let number = match &self.0 {
+            Value::Null => return Ok(None),
+            Value::Number(number) => number.as_i64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let wrong = || Error::Invalid(format!("{field} must be a whole number; it is {}.", self.0));
+        number.map(Some).ok_or_else(wrong)
     }
 }
 
@@ -28,18 +34,23 @@ mod tests {
 
     #[derive(Deserialize)]
     struct Body {
-        #[serde(default, deserialize_with = "lenient")]
-        n: Option<i64>,
+        #[serde(default)]
+        n: Written,
     }
 
     #[test]
     fn numbers_are_read_with_and_without_quotes() {
-        let read =
-            |text: &str| serde_json::from_str::<Body>(text).map(|body| body.n).map_err(|error| error.to_string());
+        let read = |text: &str| {
+            let body: Body = serde_json::from_str(text).expect("JSON");
+            body.n.whole("n").map_err(|error| error.to_string())
+        };
         assert_eq!(read("{}"), Ok(None));
         assert_eq!(read(r#"{"n": null}"#), Ok(None));
         assert_eq!(read(r#"{"n": 5}"#), Ok(Some(5)));
         assert_eq!(read(r#"{"n": " -5 "}"#), Ok(Some(-5)));
-        assert!(read(r#"{"n": 1.5}"#).is_err() && read(r#"{"n": "x"}"#).is_err());
+        assert_eq!(read(r#"{"n": "abc"}"#), Err(r#"n must be a whole number; it is "abc"."#.to_owned()));
+        for wrong in [r#"{"n": 1.5}"#, r#"{"n": true}"#, r#"{"n": [1]}"#, r#"{"n": 1e30}"#] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

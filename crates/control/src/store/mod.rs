@@ -111,16 +111,25 @@ impl Error {
         matches!(self, Self::Query(sqlx::Error::Database(error)) if error.is_unique_violation())
     }
 
-    /// Says whether the disk is full (SQLITE_FULL 13, or the write failed: SQLITE_IOERR 10).
+    /// Says whether the disk is full: SQLITE_FULL, or the index of the write-ahead log could not grow
+    /// (SQLITE_IOERR_SHMSIZE). Any other I/O error says something else about the disk.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Query(error) if matches!(code(error), Some(10 | 13)))
+        const FULL: i32 = 13;
+        const INDEX_CANNOT_GROW: i32 = 10 | 19 << 8;
+        let Self::Query(error) = self else { return false };
+        code(error) == Some(FULL) || extended_code(error) == Some(INDEX_CANNOT_GROW)
     }
+}
+
+/// SQLite's extended result code.
+fn extended_code(error: &sqlx::Error) -> Option<i32> {
+    let sqlx::Error::Database(error) = error else { return None };
+    error.code()?.parse().ok()
 }
 
 /// SQLite's primary result code.
 fn code(error: &sqlx::Error) -> Option<i32> {
-    let sqlx::Error::Database(error) = error else { return None };
-    Some(error.code()?.parse::<i32>().ok()? & 0xff)
+    extended_code(error).map(|code| code & 0xff)
 }
 
 /// What to do about a schema that cannot be brought up to date, where that is known.
@@ -276,6 +285,47 @@ mod tests {
     async fn opened(directory: &Path) -> Result<()> {
         Store::open(directory, None).await?.close().await;
         Ok(())
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("from SQLite: {0}")]
+    struct Coded(u32);
+
+    impl sqlx::error::DatabaseError for Coded {
+        fn message(&self) -> &str {
+            "disk I/O error"
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some(self.0.to_string().into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn only_a_full_disk_is_told_as_one() {
+        let is_full = |code| Error::Query(sqlx::Error::Database(Box::new(Coded(code)))).is_disk_full();
+        // SQLITE_FULL, SQLITE_IOERR_SHMSIZE.
+        assert!(is_full(13) && is_full(4874));
+        // SQLITE_IOERR, _READ, _WRITE, _FSYNC, SQLITE_READONLY, SQLITE_CORRUPT.
+        for other in [10, 266, 778, 1034, 8, 11] {
+            assert!(!is_full(other), "{other}");
+        }
     }
 
     #[tokio::test]

@@ -82,6 +82,8 @@ async fn collaborators_are_added_once_and_only_with_an_account() {
     let unknown = api.post("/apps/mine/collaborators", json!({"user": "nobody@example.com"})).await;
     let unknown = unknown.fails(404, "not_found");
     assert!(unknown.json["message"].as_str().is_some_and(|text| text.contains("dozen accounts:create")));
+    let none = api.post("/apps/mine/collaborators", json!({"user": "notanemail"})).await.fails(422, "invalid_params");
+    assert_eq!(none.json["message"], r#""notanemail" is not an e-mail address."#);
     api.account("friend@example.com").await;
     api.post("/apps/mine/collaborators", json!({"user": "friend@example.com"})).await.is(201);
     api.post("/apps/mine/collaborators", json!({"user": "friend@example.com"})).await.fails(422, "invalid_params");

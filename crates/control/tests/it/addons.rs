@@ -49,6 +49,21 @@ async fn the_scheduler_is_added_found_and_removed_and_each_change_is_a_release()
     let renamed = api.patch("/apps/shop/addons/scheduler", json!({"name": "clockwork"})).await.is(200);
     assert_eq!(renamed.json["name"], "clockwork");
 
+    // It has one plan and one attachment, and keeps them.
+    api.patch("/apps/shop/addons/scheduler", json!({"plan": {"name": "scheduler:standard"}})).await.is(200);
+    let other = api.patch("/apps/shop/addons/scheduler", json!({"plan": {"name": "scheduler:gold"}})).await;
+    assert!(other.fails(404, "not_found").text.contains("scheduler:standard"), "what there is, is told");
+    let attachment = api.get("/apps/shop/addon-attachments/scheduler").await.is(200).json;
+    assert_eq!(attachment["name"], "SCHEDULER");
+    let path = format!("/addon-attachments/{}", attachment["id"].as_str().expect("an id"));
+    assert_eq!(api.get(&path).await.is(200).json, attachment);
+    let kept = api.delete(&path).await.fails(422, "invalid_params");
+    assert!(kept.text.contains("heroku addons:destroy clockwork -a shop"), "{}", kept.text);
+    api.call(&stranger, http::Method::DELETE, &path, None).await.fails(404, "not_found");
+    api.get("/apps/shop/addon-attachments/nothing").await.fails(404, "not_found");
+    let second = json!({"addon": "clockwork", "app": "shop"});
+    api.post("/addon-attachments", second).await.fails(422, "invalid_params");
+
     // With it go the jobs that people made.
     api.post("/apps/shop/cron-jobs", json!({"command": "true", "schedule": "@daily", "name": "tidy"})).await.is(201);
     assert_eq!(api.delete("/apps/shop/addons/clockwork").await.is(200).json["state"], "deprovisioned");

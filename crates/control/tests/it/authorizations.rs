@@ -125,6 +125,8 @@ async fn a_scope_limits_what_its_token_does() {
     basic(&api, &admin, &narrow, Method::POST, "/oauth/authorizations", json!({})).await.fails(401, "unauthorized");
     api.post("/oauth/authorizations", json!({"scope": ["everything"]})).await.fails(422, "invalid_params");
     api.post("/oauth/authorizations", json!({"expires_in": 0})).await.fails(422, "invalid_params");
+    let refused = api.post("/oauth/authorizations", json!({"expires_in": "abc"})).await.fails(422, "invalid_params");
+    assert_eq!(refused.json["message"], r#"expires_in must be a whole number; it is "abc"."#);
 }
 
 /// As [`basic`] for a sign-in, from an address.

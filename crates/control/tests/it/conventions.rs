@@ -22,6 +22,30 @@ async fn unknown_addresses_and_wrong_methods_are_herokus_not_found() {
 }
 
 #[tokio::test]
+async fn what_heroku_has_and_dozen_has_not_is_named_with_what_to_use_instead() {
+    let api = Api::new().await;
+    api.app("shop").await;
+    for (method, path, resource, says) in [
+        (Method::GET, "/teams/acme/apps", "team", "no teams"),
+        (Method::POST, "/teams/apps", "team", "access:add"),
+        (Method::PATCH, "/teams/apps/shop", "team", "no teams"),
+        (Method::GET, "/spaces/north", "space", "no private spaces"),
+        (Method::POST, "/account/app-transfers", "app_transfer", "does not transfer apps"),
+        (Method::POST, "/pipelines", "pipeline", "git:remote"),
+        (Method::POST, "/apps/shop/webhooks", "webhook", "drains:add"),
+        (Method::POST, "/account/keys", "key", "HTTPS"),
+        (Method::POST, "/oauth/clients", "oauth_client", "authorizations:create"),
+    ] {
+        let answer = api.call(&api.token, method, path, Some(json!({}))).await.fails(404, "not_found");
+        assert_eq!(answer.json["resource"], resource, "{path}");
+        assert!(answer.json["message"].as_str().is_some_and(|message| message.contains(says)), "{}", answer.text);
+    }
+    // What only begins alike is unknown.
+    let answer = api.get("/teamsters").await.fails(404, "not_found");
+    assert!(answer.text.contains("The requested API endpoint was not found."), "{}", answer.text);
+}
+
+#[tokio::test]
 async fn bodies_that_are_no_json_are_a_bad_request() {
     let api = Api::new().await;
     let send = async |body: &'static str| {

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::server::{Server, TOKEN};
+use crate::server::{Server, TOKEN, until};
 
 pub(crate) async fn tls(server: &Server, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
     // The first answer says that the role is up and has its certificates.
@@ -53,6 +53,26 @@ async fn the_same_is_served_over_tls_under_all_local_names() {
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     }
     assert!(tls(&server, "example.com").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_is_told_so_and_let_in_when_another_has_gone() {
+    let server = Server::with(|limits| limits.api_connections = 1).await;
+    let mut first = TcpStream::connect(server.api).await.expect("a connection");
+    first.write_all(b"GET /regions HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("a request");
+    let mut begin = [0; 12];
+    first.read_exact(&mut begin).await.expect("an answer");
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    let (status, refused) = server.http("GET", "/regions", "", b"").await;
+    assert!(status == 503 && refused.contains("too_many_connections"), "{refused}");
+    assert!(refused.contains("DOZEN_LIMIT_API_CONNECTIONS"), "{refused}");
+    let mut stream = tls(&server, "localhost").await.expect("a connection");
+    stream.write_all(b"GET /regions HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("a request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer and the end");
+    assert!(answer.starts_with(b"HTTP/1.1 503"), "{}", String::from_utf8_lossy(&answer));
+    drop(first);
+    until("a place", || async { (server.http("GET", "/regions", "", b"").await.0 == 200).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,6 +109,15 @@ async fn dynos_are_listed_restarted_and_stopped() {
     api.post("/apps/shop/dynos/web.1/actions/stop", json!({})).await.is(202);
     api.post("/apps/shop/formations/worker/actions/stop", json!({})).await.is(202);
 
+    // `heroku ps:restart web` says a process type where the address has a dyno.
+    let (web, other, worker) = (id("web.1").await, id("web.2").await, id("worker.1").await);
+    api.delete("/apps/shop/dynos/web").await.is(202);
+    assert!(id("web.1").await != web && id("web.2").await != other);
+    assert_eq!(id("worker.1").await, worker);
+    api.post("/apps/shop/dynos/worker/actions/stop", json!({})).await.is(202);
+    let missing = api.delete("/apps/shop/dynos/nothing").await.fails(404, "not_found");
+    assert_eq!(missing.json["message"], "Couldn't find that dyno.");
+
     api.delete("/apps/shop/dynos/web.99").await.fails(404, "not_found");
     api.delete("/apps/shop/formations/nothing").await.fails(404, "not_found");
     api.post("/apps/shop/dynos/web.99/actions/stop", json!({})).await.fails(404, "not_found");

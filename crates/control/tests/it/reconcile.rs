@@ -394,6 +394,37 @@ async fn a_source_blob_is_uploaded_built_and_its_output_followed() {
     assert_eq!(status, 401);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_builds_wait() {
+    let server = Server::with(|limits| (limits.builds_queued_per_app, limits.builds_queued) = (2, 3)).await;
+    for name in ["shop", "blog"] {
+        server.app(name).await;
+    }
+    let (_, source) = server.api("POST", "/sources", &serde_json::json!({})).await;
+    let url = |name: &str| source["source_blob"][name].as_str().expect("an address").to_owned();
+    let put = url("put_url").split_once(&server.api.to_string()).expect("our address").1.to_owned();
+    assert_eq!(server.http("PUT", &put, "", &tarball()).await.0, 200);
+    let asked = serde_json::json!({"source_blob": {"url": url("get_url")}});
+    let build = async |app: &str| server.api("POST", &format!("/apps/{app}/builds"), &asked).await;
+    server.builds.hold.send_replace(true);
+    assert_eq!(build("shop").await.0, 201);
+    server.builds.running.subscribe().wait_for(|running| *running == 1).await.expect("a build that runs");
+    assert_eq!((build("shop").await.0, build("shop").await.0), (201, 201));
+    let (status, refused) = build("shop").await;
+    assert_eq!((status, refused["id"].as_str()), (409, Some("conflict")));
+    assert_eq!(refused["message"], "2 builds of shop wait already. Try again when one has ended.");
+    // That of the other app has its turn at once, and waits no more, when it runs.
+    assert_eq!(build("blog").await.0, 201);
+    server.builds.running.subscribe().wait_for(|running| *running == 2).await.expect("both run");
+    assert_eq!(build("blog").await.0, 201);
+    let (status, refused) = build("blog").await;
+    assert_eq!((status, refused["id"].as_str()), (409, Some("conflict")));
+    assert_eq!(refused["message"], "3 builds wait on this platform already. Try again when some have ended.");
+    server.builds.hold.send_replace(false);
+    until("all built", || async { (server.builds.seen.lock().expect("not poisoned").len() == 5).then_some(()) }).await;
+    until("a place", || async { (build("shop").await.0 == 201).then_some(()) }).await;
+}
+
 fn tarball() -> Vec<u8> {
     let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     let mut header = tar::Header::new_gnu();

@@ -56,6 +56,46 @@ struct Queue {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Builds that have the turn or wait for it.
     builds: usize,
+    /// Builds that were asked for and have no turn yet: their source is being fetched, or they wait.
+    asked: u64,
+}
+
+/// Held by a build that was asked for, until its turn has come.
+struct Place {
+    context: Context,
+    app: AppId,
+}
+
+impl Place {
+    /// A place among the builds that wait.
+    fn take(context: &Context, app: &App) -> Result<Self> {
+        let limits = context.limits();
+        let mut apps = context.building.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if apps.values().map(|queue| queue.asked).sum::<u64>() >= limits.builds_queued {
+            return Err(Error::Conflict(format!(
+                "{} builds wait on this platform already. Try again when some have ended.",
+                limits.builds_queued
+            )));
+        }
+        let queue = apps.entry(app.id).or_default();
+        if queue.asked >= limits.builds_queued_per_app {
+            return Err(Error::Conflict(format!(
+                "{} builds of {} wait already. Try again when one has ended.",
+                limits.builds_queued_per_app, app.name
+            )));
+        }
+        queue.asked += 1;
+        Ok(Self { context: context.clone(), app: app.id })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut apps = self.context.building.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = apps.get_mut(&self.app) {
+            queue.asked = queue.asked.saturating_sub(1);
+        }
+    }
 }
 
 /// Held while an app's build runs.
@@ -241,7 +281,8 @@ pub struct Buildpack {
 /// Starts a build from a source blob; it goes on by itself.
 ///
 /// # Errors
-/// When address, checksum or a buildpack make no sense, the account may not use the source, or the database fails.
+/// When address, checksum or a buildpack make no sense, the account may not use the source, too many builds wait, or the
+/// database fails.
 pub async fn create(context: &Context, account: &Account, app: &App, new: New) -> Result<Build> {
     let blob = new.source_blob;
     let origin = match sources::redeem(context, &blob.url)? {
@@ -257,6 +298,7 @@ pub async fn create(context: &Context, account: &Account, app: &App, new: New) -
         buildpacks.push(text);
     }
     super::room::check(context)?;
+    let place = Place::take(context, app)?;
     let mut build = fresh(context, BuildId::random(), app, account, blob.url);
     build.source_checksum = blob.checksum;
     build.source_version = blob.version.filter(|version| !version.is_empty());
@@ -278,6 +320,7 @@ pub async fn create(context: &Context, account: &Account, app: &App, new: New) -
         match had {
             Ok(()) => {
                 if let Some(turn) = Turn::take(&context, job.build.app).await {
+                    drop(place);
                     job.run(Source { path, submodules: Vec::new() }, turn).await;
                 }
             }
