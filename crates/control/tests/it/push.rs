@@ -247,7 +247,7 @@ async fn modules_that_git_cannot_parse_are_told_and_refused() {
     let repository = server.repository("shop").await;
     repository.commit(".gitmodules", "[submodule \"x\"\n\tpath = x\n", "Broken").await;
     let (succeeded, said) = repository.push().await;
-    assert!(!succeeded && said.contains("git cannot parse .gitmodules: bad config line 1."), "{said}");
+    assert!(!succeeded && said.contains("git cannot parse .gitmodules: bad config line"), "{said}");
     assert!(server.builds_of(&app).await.is_empty());
     assert!(leftovers(&server, &app.id.to_string()).is_empty());
 }
