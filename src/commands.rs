@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::{
     admin,
     config::{self, Config},
-    doctor, roles,
+    doctor, own_log, roles,
     server::{self, listeners},
 };
 
@@ -95,7 +95,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Reference => printer.line(config::reference().trim_end())?,
         Command::Server => {
             let config = Config::from_env()?;
-            roles::start_logging(config.log);
+            own_log::start(config.log, config.log_format);
             return Ok(server::run(&config)?);
         }
         Command::Stop { with_dynos } => admin::stop(&Config::from_env()?, with_dynos, &mut printer)?,

@@ -18,6 +18,8 @@ use dozen_domain::{
     reach::Reach,
 };
 
+use crate::own_log::Format;
+
 /// One variable of the platform's own configuration.
 #[derive(Debug)]
 pub(crate) struct Variable {
@@ -160,6 +162,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         default: "`info`",
         doc: "How much the platform itself logs to standard output: `error`, `warn`, `info`, `debug` or `trace`.",
     },
+    Variable {
+        name: "DOZEN_LOG_FORMAT",
+        default: "`logfmt`",
+        doc: "How it is written there, one event a line: `logfmt` (`time=… level=… target=… msg=… key=value`) or `json`.",
+    },
 ];
 
 const LIMIT: &str = "DOZEN_LIMIT_";
@@ -265,6 +272,8 @@ pub(crate) struct Config {
     pub(crate) acme: dozen_control::acme::Settings,
     /// `DOZEN_LOG`
     pub(crate) log: tracing::Level,
+    /// `DOZEN_LOG_FORMAT`
+    pub(crate) log_format: Format,
     /// `DOZEN_LIMIT_*`
     pub(crate) limits: Limits,
     /// `PATH`, to find the tools that the platform starts.
@@ -381,6 +390,12 @@ impl Config {
             value: log.to_owned(),
             problem: "must be error, warn, info, debug or trace",
         })?;
+        let format = text("DOZEN_LOG_FORMAT").unwrap_or("logfmt");
+        let log_format = Format::parse(format).ok_or_else(|| Error::Invalid {
+            name: "DOZEN_LOG_FORMAT",
+            value: format.to_owned(),
+            problem: "must be logfmt or json",
+        })?;
         let config_home = path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")));
         Ok(Self {
             data_dir,
@@ -405,6 +420,7 @@ impl Config {
             heroku_cli: path("DOZEN_HEROKU_CLI"),
             acme,
             log,
+            log_format,
             limits,
             path: text("PATH").unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").to_owned(),
             node_extra_ca_certs: path("NODE_EXTRA_CA_CERTS"),
@@ -535,6 +551,7 @@ mod tests {
             ("DOZEN_FETCH_ALLOW_NETWORKS", "localhost"),
             ("DOZEN_BUILDPACK_DIRS", "buildpacks"),
             ("DOZEN_LOG", "loud"),
+            ("DOZEN_LOG_FORMAT", "xml"),
         ] {
             let error = read(&[("HOME", "/home/ann"), (name, value)]).expect_err(name).to_string();
             assert!(error.contains(name) && !error.contains("secret"), "{error}");

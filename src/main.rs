@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod data_dir;
 mod doctor;
+mod own_log;
 mod roles;
 mod server;
 

@@ -30,7 +30,7 @@ pub(crate) use wiring::{
 use crate::{
     commands::complain,
     config::{self, Config},
-    data_dir,
+    data_dir, own_log,
 };
 
 /// How long a role that restarts waits for its former self to be gone.
@@ -161,7 +161,7 @@ fn role(arguments: &[OsString]) -> Result<(), Error> {
     let role = Role::ALL.into_iter().find(|role| *name == role.name()).ok_or(Error::NotOurs)?;
     let mut inherited = Inherited::take(words).ok_or(Error::NotOurs)?;
     let config = Config::from_env()?;
-    start_logging(config.log);
+    own_log::start(config.log, config.log_format);
     let how = if role.overlaps() { data_dir::Held::Together } else { data_dir::Held::Alone };
     let _lock = data_dir::lock_role(&config.data_dir, role.name(), how, FORMER_SELF)?;
     raise_open_files();
@@ -227,11 +227,6 @@ fn announce<F: Future<Output = bool> + Send>(ready: OwnedFd, probe: impl Fn() ->
             _ = ready.write_all(b"+").await;
         }
     });
-}
-
-/// Starts the log of the platform itself: lines on standard output. Where nobody reads it, nothing is complained of.
-pub(crate) fn start_logging(level: tracing::Level) {
-    tracing_subscriber::fmt().with_max_level(level).with_ansi(false).log_internal_errors(false).init();
 }
 
 /// Runs one future to its end, for a command.

@@ -2,10 +2,25 @@
 
 use std::{fmt::Write as _, io::Write as _};
 
-use crate::config::{Config, Listen};
+use crate::{
+    config::{Config, Listen},
+    own_log::Format,
+};
+
+/// Says it: as text, or as records where everything on standard output is to be JSON.
+pub(super) fn say(config: &Config, listen: &Listen, first: bool, missing: &[String]) {
+    if config.log_format == Format::Logfmt {
+        print(&text(config, listen, first, missing));
+        return;
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), api = %listen.api, router = %listen.router, first, "Dozen is ready.");
+    for sentence in missing {
+        tracing::warn!(protection = sentence, "missing protection");
+    }
+}
 
 /// The text. `missing` are protections that this machine or user does not allow, one sentence each.
-pub(super) fn text(config: &Config, listen: &Listen, first: bool, missing: &[String]) -> String {
+fn text(config: &Config, listen: &Listen, first: bool, missing: &[String]) -> String {
     let mut text = String::new();
     let host = dozen_cli::environment::host(listen.api.ip());
     let tls_host = dozen_cli::environment::host(listen.tls.ip());
@@ -33,7 +48,7 @@ pub(super) fn text(config: &Config, listen: &Listen, first: bool, missing: &[Str
 }
 
 /// Prints it; a closed standard output is no reason to stop.
-pub(super) fn print(text: &str) {
+fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

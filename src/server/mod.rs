@@ -122,7 +122,7 @@ async fn keep(
                 tracing::debug!(role = role.name(), "role is ready");
                 waiting -= 1;
                 if waiting == 0 {
-                    greeting::print(&greeting::text(config, &listen, first, &roles::missing_protections()));
+                    greeting::say(config, &listen, first, &roles::missing_protections());
                 }
             }
             Some(ended) = async { tokio::select! {

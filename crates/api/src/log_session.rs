@@ -16,7 +16,7 @@ use tokio::{io::AsyncReadExt, net::UnixStream};
 
 use crate::{
     frame,
-    logs::{Hello, Place, Sent, Session},
+    logs::{Hello, Sent, Session},
     socket,
 };
 
@@ -100,9 +100,11 @@ impl Reader {
                         self.session.after = self.session.after.max(Some(*place));
                     }
                     Sent::Line { .. } => {}
-                    Sent::Caught if self.caught => continue,
-                    Sent::Caught => {
-                        self.caught = true;
+                    Sent::Caught { end } => {
+                        self.session.after = self.session.after.max(*end);
+                        if std::mem::replace(&mut self.caught, true) {
+                            continue;
+                        }
                         self.ended |= !self.session.tail;
                     }
                 }
@@ -128,10 +130,6 @@ impl Reader {
     }
 
     async fn connect(&mut self) -> io::Result<UnixStream> {
-        if self.caught && self.session.after.is_none() {
-            // The history had nothing to show, so whatever it has now came since. Who wanted none of it cannot tell.
-            self.session.after = (self.session.lines > 0).then_some(Place { sequence: 0, ordinal: None });
-        }
         let deadline = tokio::time::Instant::now() + AWAY;
         loop {
             let opened = async {

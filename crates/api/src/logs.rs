@@ -185,7 +185,11 @@ pub enum Sent {
         text: String,
     },
     /// History is through; without `tail` the stream ends here.
-    Caught,
+    Caught {
+        /// The stream's last line when history was read, whether it was wanted or not: whoever comes back goes on from
+        /// there. `None` when history cannot be read.
+        end: Option<Place>,
+    },
 }
 
 /// Hands lines to the logs role without ever waiting for it: a bounded queue, drained by a task that reconnects.

@@ -255,6 +255,8 @@ limits! {
     log_history_lines = 1_500;
     /// Lines waiting for a slow tail session (L11).
     log_tail_buffer_lines = 1_024;
+    /// Bytes of lines that may wait for a slow tail session when they are more than that many lines (L11).
+    log_tail_buffer_bytes = 1_048_576;
     /// Lines waiting in a role for the logs role (L12).
     log_local_buffer_lines = 20_000;
     /// Bytes of output a shim holds while the logs role is away.
@@ -276,9 +278,9 @@ limits! {
     drain_patience_ms = 50;
     /// Lines that wait for a drain that has failed for long (L10).
     drain_shrunk_lines = 10;
-    /// Time of failures after which fewer lines wait for a drain.
+    /// Time of failures after which fewer lines wait for a drain to an HTTP receiver or telemetry consumer.
     drain_shrink_seconds = 300;
-    /// Failures in a row that it takes besides that time for a syslog drain (logplex: ten tries, half a minute apart).
+    /// Failures in a row after which fewer lines wait for a drain to a syslog server (logplex: ten tries).
     drain_shrink_tries = 10;
     /// Requests that carry one frame of lines before they are given up (L10).
     drain_tries = 3;
@@ -296,6 +298,8 @@ limits! {
     drain_idle_seconds = 300;
     /// Life of a log session's URL.
     log_session_seconds = 300;
+    /// Time for which a client that has opened a log session's URL may come back to it to go on.
+    log_session_resume_seconds = 86_400;
 
     /// Time between two looks for certificates that are to be had or renewed.
     acme_look_seconds = 60;

@@ -173,6 +173,8 @@ struct Inner {
 pub(crate) struct Subscription {
     /// Lines up to now, or why they cannot be read.
     pub(crate) history: io::Result<Snapshot>,
+    /// The last line of them, when they can be read.
+    pub(crate) end: Option<Place>,
     /// Lines from now on, when they are wanted.
     pub(crate) tail: Option<Arc<Tail>>,
 }
@@ -324,11 +326,18 @@ impl Channel {
             if let Some(tail) = &tail {
                 tail.end();
             }
-            return Subscription { history: Ok(Snapshot::default()), tail };
+            return Subscription { history: Ok(Snapshot::default()), end: None, tail };
         }
-        let history = self.buffer(&mut inner).and_then(|buffer| buffer.snapshot());
+        let (history, end) = match self.buffer(&mut inner) {
+            Ok(buffer) => {
+                let end = Place { sequence: buffer.last_sequence(), ordinal: Some(buffer.ordinal()) };
+                (buffer.snapshot(), Some(end))
+            }
+            Err(error) => (Err(error), None),
+        };
+        let end = end.filter(|_| history.is_ok());
         inner.tails.extend(tail.clone());
-        Subscription { history, tail }
+        Subscription { history, end, tail }
     }
 
     /// Resolves when lines were stored after it was made and first polled (or enabled).

@@ -33,7 +33,7 @@ const CHUNK: usize = 64 << 10; // bytes gathered for one write to the reader
 pub(crate) async fn serve(role: &Role, connection: UnixStream, session: Session) -> io::Result<()> {
     let channel = role.channels.channel(session.app);
     let filter = Filter::new(&session);
-    let tail = session.tail.then(|| Tail::new(filter.clone(), role.options.limits.log_tail_buffer_lines));
+    let tail = session.tail.then(|| Tail::new(filter.clone(), &role.options.limits));
     let subscription = channel.subscribe(tail);
     let (reader, writer) = connection.into_split();
     let mut out = Out { writer, bytes: Vec::new() };
@@ -55,7 +55,7 @@ pub(crate) async fn serve(role: &Role, connection: UnixStream, session: Session)
                 out.add(&Sent::Line { place, text: about_itself(Code::L15, "") })?;
             }
         }
-        out.add(&Sent::Caught)?;
+        out.add(&Sent::Caught { end: subscription.end })?;
         out.flush().await?;
         if let Some(tail) = &subscription.tail {
             follow(tail, reader, &mut out).await?;

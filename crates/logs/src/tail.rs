@@ -1,4 +1,5 @@
-//! New lines on their way to one session: a bounded queue whose overflow is counted and told (L11).
+//! New lines on their way to one session: a bounded queue whose overflow is counted and told (L11). The bound is one of
+//! lines, or of bytes where lines are short: dynos at full speed hand over more lines at once than the first would hold.
 //!
 //! A reader that is too slow loses the newest lines until it has taken all that waited; then it is told how many and
 //! since when, at the place where they are missing.
@@ -12,7 +13,7 @@ use dozen_api::{
     clock::{self, Micros, Stamp},
     logs::{Place, Session, Source},
 };
-use dozen_domain::codes::Code;
+use dozen_domain::{codes::Code, limits::Limits};
 use tokio::sync::Notify;
 
 use crate::batch::{Batch, Record, records};
@@ -42,6 +43,7 @@ impl Filter {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<(Place, Arc<str>)>,
+    bytes: usize, // of the lines that wait
     dropped: u64,
     dropped_since: Micros,
     dropped_last: Option<Place>,
@@ -53,15 +55,18 @@ struct State {
 pub(crate) struct Tail {
     pub(crate) filter: Filter,
     capacity: usize,
+    capacity_bytes: usize,
     state: Mutex<State>,
     nudge: Notify,
 }
 
 impl Tail {
-    /// A queue of `capacity` lines.
-    pub(crate) fn new(filter: Filter, capacity: u64) -> Self {
-        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX).max(1);
-        Self { filter, capacity, state: Mutex::default(), nudge: Notify::new() }
+    /// A queue of as many lines as either limit allows.
+    pub(crate) fn new(filter: Filter, limits: &Limits) -> Self {
+        let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+        let capacity = size(limits.log_tail_buffer_lines).max(1);
+        let capacity_bytes = size(limits.log_tail_buffer_bytes);
+        Self { filter, capacity, capacity_bytes, state: Mutex::default(), nudge: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,14 +75,17 @@ impl Tail {
 
     fn push(&self, place: Place, at: Micros, line: impl FnOnce() -> Arc<str>) {
         let mut state = self.state();
-        if state.dropped > 0 || state.waiting.len() >= self.capacity {
+        let full = state.waiting.len() >= self.capacity && state.bytes >= self.capacity_bytes;
+        if state.dropped > 0 || full {
             if state.dropped == 0 {
                 state.dropped_since = at;
             }
             state.dropped += 1;
             state.dropped_last = Some(place);
         } else {
-            state.waiting.push_back((place, line()));
+            let line = line();
+            state.bytes += line.len();
+            state.waiting.push_back((place, line));
         }
         drop(state);
         self.nudge.notify_one();
@@ -95,6 +103,7 @@ impl Tail {
             {
                 let mut state = self.state();
                 let mut lines = std::mem::take(&mut state.waiting);
+                state.bytes = 0;
                 if let Some(last) = state.dropped_last.take() {
                     lines.push_back((last, overflow(state.dropped, state.dropped_since)));
                     state.dropped = 0;
@@ -151,25 +160,44 @@ mod tests {
         assert!(!wanted("web.1", "web.11") && !wanted("web", "webhook.1") && !wanted("web.1", "web"));
     }
 
+    fn limits(bytes: u64) -> Limits {
+        Limits { log_tail_buffer_lines: 3, log_tail_buffer_bytes: bytes, ..Limits::default() }
+    }
+
+    fn push(tail: &Arc<Tail>, numbers: std::ops::Range<u64>) {
+        for n in numbers {
+            let mut batch = Batch::default();
+            batch.push(1_704_067_200_000_000, Source::App, "web.1", n.to_string().as_bytes());
+            let place = Place { sequence: n, ordinal: None };
+            publish(std::slice::from_ref(tail), std::iter::once(place), &batch);
+        }
+    }
+
+    #[tokio::test]
+    async fn more_lines_wait_when_they_are_short() {
+        let tail = Arc::new(Tail::new(filter(None, None), &limits(1_000)));
+        push(&tail, 100..200);
+        let mut lines = tail.next().await.expect("lines");
+        let (told, lines) =
+            lines.make_contiguous().split_last().map(|(told, lines)| (told.1.clone(), lines)).expect("some");
+        let bytes: usize = lines.iter().map(|(_, line)| line.len()).sum();
+        assert!((1_000..1_100).contains(&bytes) && lines.len() > 3, "{bytes} bytes");
+        assert!(told.contains(&format!("dropped {} messages", 100 - lines.len())), "{told}");
+        push(&tail, 200..204); // room again
+        assert_eq!(tail.next().await.expect("lines").len(), 4);
+    }
+
     #[tokio::test]
     async fn what_a_slow_reader_misses_is_counted_where_it_is_missing() {
-        let tail = Arc::new(Tail::new(filter(None, None), 3));
-        let push = |numbers: std::ops::Range<u64>| {
-            for n in numbers {
-                let mut batch = Batch::default();
-                batch.push(1_704_067_200_000_000, Source::App, "web.1", n.to_string().as_bytes());
-                let place = Place { sequence: n, ordinal: None };
-                publish(std::slice::from_ref(&tail), std::iter::once(place), &batch);
-            }
-        };
-        push(1..11);
+        let tail = Arc::new(Tail::new(filter(None, None), &limits(0)));
+        push(&tail, 1..11);
         let lines = tail.next().await.expect("lines");
         let numbers: Vec<u64> = lines.iter().map(|(place, _)| place.sequence).collect();
         assert_eq!(numbers, [1, 2, 3, 10]);
         let told = "heroku[logplex]: Error L11 (Tail buffer overflow) -> This tail session dropped 7 messages since \
                     2024-01-01T00:00:00.000000+00:00";
         assert!(lines[3].1.ends_with(told), "{}", lines[3].1);
-        push(11..13);
+        push(&tail, 11..13);
         tail.end();
         assert_eq!(tail.next().await.expect("lines").len(), 2);
         assert!(tail.next().await.is_none());

@@ -1,24 +1,27 @@
 //! Log sessions: a URL from which an app's lines stream to whoever has it.
 //!
 //! The URL carries its own secret (a ticket) and nothing is stored, so it is good before and after a restart. It must
-//! be opened within the limit `log_session_seconds`; a client that goes on after a line it has seen may come back for a
-//! day, because the official client reconnects to the same URL for as long as a tail is open.
+//! be opened within the limit `log_session_seconds`. A client that was there before may come back for longer
+//! (`log_session_resume_seconds`), because the official client reconnects to the same URL for as long as a tail is open:
+//! the ids of a session's events carry a second secret, its visa, which is in the URL only in sealed form. So an old URL
+//! alone, out of a shell's history or a proxy's log, opens nothing.
 
+use data_encoding::BASE64URL_NOPAD;
 use dozen_api::{clock::Micros, logs};
 use dozen_domain::ids::{AccountId, AppId, LogSessionId};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, number::Written};
 use crate::{
-    auth::ticket,
+    auth::{keys, ticket},
     origin,
     state::Context,
     store::{self, accounts::Account, apps::App},
 };
 
 const PURPOSE: &str = "log-session";
+const VISA: usize = 9; // random bytes, which are twelve letters
 const SECOND: Micros = 1_000_000; // microseconds
-const DAY: Micros = 24 * 3600 * SECOND;
 
 /// A log session as clients ask for it.
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +52,7 @@ struct Grant {
     lines: u64,
     tail: bool,
     open_until: Micros,
+    visa: String,
 }
 
 /// A new session's id and URL.
@@ -77,7 +81,8 @@ pub fn create(context: &Context, app: &App, account: &Account, new: New) -> Resu
     let now = context.now();
     let lines =
         u64::try_from(new.lines.whole("lines")?.unwrap_or(LINES)).unwrap_or(0).min(context.limits().log_history_lines);
-    let seconds = i64::try_from(context.limits().log_session_seconds).unwrap_or(i64::MAX);
+    let later =
+        |at: Micros, seconds: u64| at.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(SECOND));
     let grant = Grant {
         app: app.id,
         account: account.id,
@@ -85,32 +90,50 @@ pub fn create(context: &Context, app: &App, account: &Account, new: New) -> Resu
         process: new.dyno.or(new.dyno_name).or(new.process_type).filter(|process| !process.is_empty()),
         lines,
         tail: new.tail.unwrap_or(false),
-        open_until: now.saturating_add(seconds.saturating_mul(SECOND)),
+        open_until: later(now, context.limits().log_session_seconds),
+        visa: BASE64URL_NOPAD.encode(&keys::random::<VISA>()),
     };
-    let token = ticket::issue(&context.keys.ticket, PURPOSE, grant.open_until.saturating_add(DAY), &grant);
+    let end = later(grant.open_until, context.limits().log_session_resume_seconds);
+    let token = ticket::issue(&context.keys.ticket, PURPOSE, end, &grant);
     let url = format!("{}/logs/stream?token={token}", origin::url(&context.settings));
     Ok(Opened { id: LogSessionId::random(), url, created_at: now })
 }
 
-/// What a session's URL may read. `after` is the place of the last line that the client has.
+/// What a session's URL opens.
+#[derive(Debug)]
+pub struct Redeemed {
+    /// What is to be read.
+    pub session: logs::Session,
+    /// What the ids of its events carry: [`event_id`].
+    pub visa: String,
+}
+
+/// The id of an event: where its line stands, and that its reader was let in.
+pub fn event_id(place: logs::Place, visa: &str) -> String {
+    format!("{place}.{visa}")
+}
+
+/// What a session's URL may read. `last` is the id of the last event that the client has.
 ///
 /// # Errors
 /// When the URL is not valid, too old, or its account has lost the app.
-pub async fn redeem(context: &Context, token: &str, after: Option<logs::Place>) -> Result<logs::Session> {
+pub async fn redeem(context: &Context, token: &str, last: Option<&str>) -> Result<Redeemed> {
     let now = context.now();
     let refused = |_| Error::NotFound("session");
     let grant: Grant = ticket::redeem(&context.keys.ticket, PURPOSE, now, token).map_err(refused)?;
-    if grant.open_until <= now && after.is_none() {
+    let (place, visa) = last.map_or(("", ""), |id| id.split_once('.').unwrap_or((id, "")));
+    let after = place.parse().ok();
+    let was_here = after.is_some() && same(visa, &grant.visa);
+    if grant.open_until <= now && !was_here {
         return Err(Error::NotFound("session"));
     }
     let role = store::collaborators::role_of(&mut *context.store.read().await?, grant.app, grant.account).await?;
     role.ok_or(Error::NotFound("session"))?;
-    Ok(logs::Session {
-        app: grant.app,
-        source: grant.source,
-        process: grant.process,
-        lines: grant.lines,
-        tail: grant.tail,
-        after,
-    })
+    let Grant { app, source, process, lines, tail, visa, .. } = grant;
+    Ok(Redeemed { session: logs::Session { app, source, process, lines, tail, after }, visa })
+}
+
+/// Compares in a time that does not tell where they differ.
+fn same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.bytes().zip(other.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }

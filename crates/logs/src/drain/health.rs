@@ -10,12 +10,20 @@ const GROWING: u32 = 10;
 /// The platform's own log hears of a drain that goes on failing this often.
 const REPEAT: Duration = Duration::from_secs(600);
 
+/// What it takes before fewer lines wait for a drain that fails (heroku/logplex has one rule for each kind).
+#[derive(Debug, Clone, Copy)]
+enum Shrink {
+    /// HTTP: failures for this long.
+    After(Duration),
+    /// Syslog: so many failures in a row.
+    Tries(u64),
+}
+
 /// One drain's failures since it worked last.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     unit: Duration,
-    shrink_after: Duration,
-    shrink_tries: u64,
+    shrink: Shrink,
     buffer: u64,
     shrunk: u64,
     failures: u32,
@@ -28,10 +36,9 @@ impl Health {
     pub(crate) fn new(limits: &Limits, to: &Destination) -> Self {
         Self {
             unit: millis(limits.drain_retry_ms),
-            shrink_after: seconds(limits.drain_shrink_seconds),
-            shrink_tries: match to {
-                Destination::Log(url) if is_syslog(url.expose()) => limits.drain_shrink_tries,
-                Destination::Log(_) | Destination::Telemetry(_) => 0,
+            shrink: match to {
+                Destination::Log(url) if is_syslog(url.expose()) => Shrink::Tries(limits.drain_shrink_tries),
+                Destination::Log(_) | Destination::Telemetry(_) => Shrink::After(seconds(limits.drain_shrink_seconds)),
             },
             // No more can wait than history holds.
             buffer: limits.drain_buffer_lines.min(limits.log_history_lines),
@@ -71,8 +78,10 @@ impl Health {
 
     /// Lines that may wait now.
     pub(crate) fn waiting(&self) -> u64 {
-        let long = self.failing.is_some_and(|since| since.elapsed() > self.shrink_after)
-            && u64::from(self.failures) >= self.shrink_tries;
+        let long = match self.shrink {
+            Shrink::After(time) => self.failing.is_some_and(|since| since.elapsed() > time),
+            Shrink::Tries(tries) => self.failures > 0 && u64::from(self.failures) >= tries,
+        };
         if long { self.shrunk } else { self.buffer }
     }
 }
@@ -114,9 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_ten_failures_besides_the_time_for_a_syslog_drain() {
-        let limits = Limits { drain_shrink_seconds: 0, ..Limits::default() };
-        let mut health = health(&limits, "SYSLOG+TLS://logs.example.com:6514");
+    fn it_takes_ten_failures_in_a_row_for_a_syslog_drain_however_fast_they_are() {
+        let mut health = health(&Limits::default(), "SYSLOG+TLS://logs.example.com:6514");
         for _ in 0..9 {
             health.bad();
         }

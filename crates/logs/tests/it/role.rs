@@ -160,7 +160,7 @@ impl Reading {
         loop {
             match self.next().await.unwrap() {
                 Sent::Line { place, text } => return (place, text),
-                Sent::Caught => {}
+                Sent::Caught { .. } => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use dozen_api::{
     frame,
-    logs::{Hello, Sent, Session, Source},
+    logs::{Hello, Place, Sent, Session, Source},
     socket,
 };
 use dozen_domain::{ids::AppId, limits::Limits};
@@ -143,13 +143,14 @@ async fn a_session_that_resumes_too_late_is_told_how_many_lines_it_missed() {
 
 #[tokio::test]
 async fn a_slow_reader_is_told_how_many_lines_it_missed() {
-    let limits = Limits { log_tail_buffer_lines: 50, ..Limits::default() };
+    let limits = Limits { log_tail_buffer_lines: 50, log_tail_buffer_bytes: 0, ..Limits::default() };
     let role = Role::start_with(limits).await;
     let (app, other) = (AppId::random(), AppId::random());
     let mut connection = socket::connect(&role.socket()).await.unwrap();
     let session = Session { tail: true, process: Some("web".to_owned()), ..all(app) };
     frame::write(&mut connection, &Hello::Session(session)).await.unwrap();
-    assert_eq!(frame::read(&mut connection).await.unwrap(), Some(Sent::Caught));
+    let end = Some(Place { sequence: 0, ordinal: Some(0) });
+    assert_eq!(frame::read(&mut connection).await.unwrap(), Some(Sent::Caught { end }));
     let (sender, long) = (role.sender(), "x".repeat(1_000));
     for n in 0..5_000 {
         sender.send(line(app, Source::App, "web.1", &format!("{n} {long}")));
@@ -200,4 +201,18 @@ async fn a_torn_end_of_history_is_cut_off_and_lines_go_on_after_it() {
     assert_eq!(numbers(&role.history(app).await), (0..10).collect::<Vec<_>>());
     role.sender().send(line(app, Source::App, "api", "10"));
     assert_eq!(numbers(&role.history_up_to(app, "10").await), (0..11).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_tail_that_has_seen_no_line_misses_none_while_the_role_is_away() {
+    let mut role = Role::start().await;
+    let app = AppId::random();
+    fill(&role, app, 4).await;
+    let mut tail = role.session(Session { tail: true, lines: 0, ..all(app) });
+    assert!(tail.caught().await.is_empty());
+    role.stop().await;
+    role.run().await;
+    role.sender().send(line(app, Source::App, "api", "while nobody looked"));
+    role.history_up_to(app, "while nobody looked").await;
+    assert_eq!(text(&tail.line().await.1), "while nobody looked");
 }
