@@ -59,7 +59,7 @@ fn a_drain_gets_the_lines_of_the_app_whatever_is_killed() {
 
     let own = platform.address("DOZEN_API_LISTEN");
     let refused = app.try_heroku(&["drains:add", &format!("http://{own}/")]).failure();
-    drop(refused.says("one of the platform's own listeners"));
+    drop(refused.says("own listeners")); // the client breaks its lines
     let refused = app.try_heroku(&["drains:add", "http://169.254.169.254/"]).failure();
     drop(refused.says("DOZEN_DRAIN_ALLOW_NETWORKS"));
     drop(app.heroku(&["drains:remove", &url]).says(&format!("Successfully removed drain {url}")));

@@ -290,7 +290,7 @@ async fn a_push_that_loses_a_process_type_with_dynos_says_so_and_scales_it_down(
     repository.commit("more", "x", "Without web").await;
     let (succeeded, said) = repository.push().await;
     assert!(succeeded, "{said}");
-    let warning = "Warning: the Procfile has no web any more, so this release ends the 2 web dynos that run.";
+    let warning = "Warning: the Procfile has no web any more, so this release ends its 2 running dynos.";
     assert!(said.contains(warning) && said.contains("heroku ps:scale web=2"), "{said}");
     // Nothing ran of this one.
     assert!(!said.contains("clock"), "{said}");

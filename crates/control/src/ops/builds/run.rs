@@ -233,8 +233,8 @@ impl Job {
         self.output.say("-----> Launching...\n");
         for entry in lost {
             self.output.complain(&format!(
-                "Warning: the Procfile has no {0} any more, so this release ends the {1} {0} dyno{2} that run. If that \
-                 is not meant, add {0} to the Procfile, push again, and scale: heroku ps:scale {0}={1}",
+                "Warning: the Procfile has no {0} any more, so this release ends its {1} running dyno{2}. If that is \
+                 not meant, add {0} to the Procfile, push again, and scale: heroku ps:scale {0}={1}",
                 entry.process_type,
                 entry.quantity,
                 if entry.quantity == 1 { "" } else { "s" }
