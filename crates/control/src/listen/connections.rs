@@ -1,7 +1,7 @@
 //! Accepts connections and serves the API's routes on them until told to stop.
 //!
-//! One [`Server`] serves any number of listeners, so many connections of all of them together. Stopping it lets requests in flight end, within a grace, and closes
-//! idle connections at once.
+//! One [`Server`] serves any number of listeners, with one bound on the connections of all of them together. Stopping it
+//! lets requests in flight end, within a grace, and closes idle connections at once.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
