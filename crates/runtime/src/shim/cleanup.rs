@@ -22,6 +22,11 @@ impl Leavings {
         Self { scratch: (!keep).then(|| spec.sandbox.scratch.clone()), cgroup, disk }
     }
 
+    /// The scratch directory is for somebody to find.
+    pub(super) fn keeps_scratch(&self) -> bool {
+        self.scratch.is_none()
+    }
+
     /// The dyno's control group.
     pub(super) fn cgroup(&self) -> Option<&Cgroup> {
         self.cgroup.as_ref()

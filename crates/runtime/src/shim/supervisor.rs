@@ -1,7 +1,8 @@
 //! The shim's life after the start: one loop over everything that can happen to a dyno or be asked of it.
 //!
-//! Nothing here waits for anything but the loop's poll. When the dyno has ended the supervisor stays until control has
-//! recorded the exit and the output is stored, so that neither is lost when their readers are away.
+//! Nothing here waits for anything but the loop's poll. The command's end is the dyno's and is told at once; what is
+//! left of its container goes a moment later. The supervisor stays until control has recorded the exit and the output is
+//! stored, so that neither is lost when their readers are away.
 
 use std::{
     fs, io,
@@ -68,8 +69,10 @@ pub(super) struct Supervisor {
     name: DynoName,
 
     pid: i32,
-    pidfd: OwnedFd,
-    status: OwnedFd,
+    /// To its init until that was reaped, and with it every process of the dyno.
+    pidfd: Option<OwnedFd>,
+    /// Tells the command's end, as long as that is awaited before the init's.
+    status: Option<OwnedFd>,
     output: Option<OwnedFd>,
     input: Option<Input>,
     memory: Option<MemoryWatch>,
@@ -135,8 +138,8 @@ impl Supervisor {
             leavings,
             litters: false,
             pid,
-            pidfd,
-            status,
+            pidfd: Some(pidfd),
+            status: Some(status),
             output: Some(output),
             input: input.map(|descriptor| Input { descriptor, waiting: Vec::new(), ending: false }),
             kills: 0,
@@ -195,7 +198,7 @@ impl Supervisor {
 
     fn is_finished(&self) -> bool {
         let Some(ended) = self.ended else { return false };
-        if !self.forgotten || self.litters || self.cleaner.is_some() {
+        if self.pidfd.is_some() || !self.forgotten || self.litters || self.cleaner.is_some() {
             return false;
         }
         let end = self.ring.end();
@@ -207,7 +210,7 @@ impl Supervisor {
     }
 
     fn step(&mut self, polled: &mut Vec<pollfd>) {
-        const FIXED: usize = 7;
+        const FIXED: usize = 8;
         self.prepare(polled);
         let timeout = self.timeout();
         // SAFETY: the array is that long; the descriptors in it are open or -1.
@@ -219,8 +222,11 @@ impl Supervisor {
         if happened(1) != 0 {
             self.read_output();
         }
+        if happened(7) != 0 {
+            self.command_ended();
+        }
         if happened(2) != 0 {
-            self.dyno_ended();
+            self.container_ended();
         }
         if happened(3) != 0 {
             self.write_input();
@@ -273,17 +279,20 @@ impl Supervisor {
         let reads = self.output.as_ref().filter(|_| self.ring.free() > 0 || self.keep_from() > self.ring.start());
         let writes = self.input.as_ref().filter(|input| !input.waiting.is_empty() || input.ending);
         let input_has_room = self.input.as_ref().is_none_or(|input| input.waiting.is_empty());
+        // Who is to find what the dyno leaves behind is told when nothing of it can write any more.
+        let early = self.status.as_ref().filter(|_| !self.leavings.keeps_scratch());
         let exceptional = self.memory.as_ref().is_some_and(|watch| watch.exceptional);
         let memory_events = if exceptional { POLLPRI } else { POLLIN };
         polled.clear();
         polled.extend([
             pollfd { fd: self.listener.as_raw_fd(), events: POLLIN, revents: 0 },
             entry(reads, POLLIN),
-            entry(Some(&self.pidfd).filter(|_| self.ended.is_none()), POLLIN),
+            entry(self.pidfd.as_ref(), POLLIN),
             entry(writes.map(|input| &input.descriptor), POLLOUT),
             entry(self.memory.as_ref().map(|watch| &watch.descriptor), memory_events),
             entry(self.cleaner.as_ref(), POLLIN),
             entry(self.listens.as_ref().map(Listens::descriptor), POLLIN),
+            entry(early, POLLIN),
         ]);
         polled.extend(self.connections.iter().map(|connection| {
             let reads = if connection.wants_to_read(input_has_room) { POLLIN } else { 0 };
@@ -385,12 +394,13 @@ impl Supervisor {
 
     /// Signals every process of the dyno: its init passes the signal on, and its death is everyone's.
     fn signal(&self, signal: i32) {
-        if self.ended.is_some() || !(1..=64).contains(&signal) || signal == libc::SIGCHLD || signal == libc::SIGSTOP {
+        let Some(pidfd) = self.pidfd.as_ref().filter(|_| self.ended.is_none()) else { return };
+        if !(1..=64).contains(&signal) || signal == libc::SIGCHLD || signal == libc::SIGSTOP {
             return;
         }
         let nothing: *const libc::siginfo_t = std::ptr::null();
         // SAFETY: the descriptor is open and no information goes along.
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, nothing, 0) };
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, nothing, 0) };
     }
 
     /// Offset of the first byte that must not be dropped. A log that is being stored slows the dyno down to the speed at
@@ -461,8 +471,38 @@ impl Supervisor {
         }
     }
 
-    fn dyno_ended(&mut self) {
-        let exit = self.reap();
+    /// The command has ended, or the init without a word of it.
+    fn command_ended(&mut self) {
+        if let Some(status) = self.read_status() {
+            self.dyno_ended(status);
+        }
+    }
+
+    /// Nothing of the dyno runs any more.
+    fn container_ended(&mut self) {
+        let mut own = 0;
+        // SAFETY: the status is a valid place; the child is ours.
+        unsafe { libc::waitpid(self.pid, &raw mut own, 0) };
+        self.pidfd = None;
+        if self.ended.is_none() {
+            let status = self.read_status().unwrap_or(own); // killed before it could tell
+            self.dyno_ended(status);
+        }
+        self.litters = true;
+    }
+
+    /// The command's wait status, if the init has told it. There is no second time.
+    fn read_status(&mut self) -> Option<i32> {
+        let mut told = [0; 4];
+        let length = rustix::io::read(self.status.take()?, &mut told);
+        (length == Ok(told.len())).then(|| i32::from_ne_bytes(told))
+    }
+
+    fn dyno_ended(&mut self, status: i32) {
+        let exit = match libc::WIFSIGNALED(status) {
+            true => Exit::Signal(libc::WTERMSIG(status)),
+            false => Exit::Code(libc::WEXITSTATUS(status)),
+        };
         while self.read_output() {}
         self.count_kills();
         let event = Event::Exited { at: clock::now(), exit };
@@ -480,29 +520,12 @@ impl Supervisor {
             attendance.ended();
         }
         self.memory = None;
-        self.litters = true;
         self.note_end_of_output();
     }
 
     fn note_end_of_output(&mut self) {
         if self.ended.is_some() && self.output.is_none() && self.output_ended.is_none() {
             self.output_ended = Some(clock::now());
-        }
-    }
-
-    fn reap(&self) -> Exit {
-        let mut own = 0;
-        // SAFETY: the status is a valid place; the child is ours.
-        unsafe { libc::waitpid(self.pid, &raw mut own, 0) };
-        let mut told = [0; 4];
-        let status = match rustix::io::read(&self.status, &mut told) {
-            Ok(4) => i32::from_ne_bytes(told),
-            _ => own, // killed before it could tell
-        };
-        if libc::WIFSIGNALED(status) {
-            Exit::Signal(libc::WTERMSIG(status))
-        } else {
-            Exit::Code(libc::WEXITSTATUS(status))
         }
     }
 

@@ -264,6 +264,7 @@ impl Drop for Dyno {
         if !self.seen.iter().any(|event| matches!(event, Event::Exited { .. })) {
             while !frame::read_blocking(&mut self.control).map_or(true, ended) {}
         }
+        wait_until("the end of the dyno's processes", || !is_alive(self.pid));
         if let Some(path) = self.spec.sandbox.cgroup.as_deref() {
             let group = cgroup::Cgroup::open(path); // the shim may be at it, or may have been killed
             group.kill();

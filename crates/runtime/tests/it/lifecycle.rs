@@ -2,9 +2,9 @@
 
 use std::{fs, io::Write, os::unix::fs::MetadataExt};
 
-use dozen_api::shim::{Command, Event, Hello, Lost, Record};
+use dozen_api::shim::{Command, Event, Hello, Lost, Record, Spec};
 use dozen_domain::dyno::Exit;
-use dozen_runtime::shim;
+use dozen_runtime::{sandbox::UPPER, shim};
 
 use crate::dyno::{Setup, is_alive, read_output, wait_until};
 
@@ -24,6 +24,17 @@ fn a_dyno_runs_its_command_and_its_exit_code_is_reported() {
 fn a_command_ended_by_a_signal_is_reported_so() {
     let mut dyno = Setup::bash("kill -ABRT $$").start();
     assert_eq!(dyno.exit(), Exit::Signal(libc::SIGABRT));
+}
+
+#[test]
+fn who_takes_what_a_dyno_leaves_is_told_when_nothing_writes_any_more() {
+    let script = "for n in 1 2 3 4; do (while :; do echo x >> /app/file$n; done) & done; until [ -s /app/file4 ]; do sleep 0.01; done";
+    let keep = |spec: &mut Spec| _ = spec.record.engine.insert(shim::KEEP_SCRATCH.to_owned(), String::new());
+    let mut dyno = Setup::bash(script).with(keep).start();
+    dyno.exit();
+    assert!(!is_alive(dyno.pid), "the init ends last of all");
+    let upper = dyno.spec.sandbox.scratch.join(UPPER);
+    assert!(fs::metadata(upper.join("file4")).expect("it was written").len() > 0);
 }
 
 #[test]
