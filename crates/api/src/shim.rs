@@ -120,6 +120,8 @@ pub struct Sandbox {
     pub layers: Vec<PathBuf>,
     /// Directory for everything the container writes (overlay upper and work, `/tmp`); removed with the dyno.
     pub scratch: PathBuf,
+    /// What is ready of its root; none: all of it is made for it.
+    pub system: Option<System>,
     /// Template of the file system that holds the scratch directory's contents, which bounds them; none: no bound.
     pub disk: Option<PathBuf>,
     /// Further binds: outside path, inside path, writable.
@@ -142,6 +144,15 @@ pub struct Sandbox {
     pub cgroup: Option<String>,
     /// Network.
     pub network: Network,
+}
+
+/// The part of a container's root that is the same for all, made before in a mount namespace that no process is in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct System {
+    /// The namespace; when it cannot be opened the container does without.
+    pub namespace: PathBuf,
+    /// Where the root is mounted in it.
+    pub root: PathBuf,
 }
 
 /// The network of a container.

@@ -19,12 +19,10 @@ use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 use super::{Deadline, Sink, disk, folder::Folder, platform};
 use crate::{
-    engine::{self, Heard, Host, Reading, key, kind},
+    engine::{self, EXECUTABLE, Heard, Host, Reading, key, kind},
     shim::KEEP_SCRATCH,
 };
 
-/// Where the platform's executable is inside.
-const EXECUTABLE: &str = "/opt/dozen/bin/dozen";
 /// Programs that find the trust store by a variable. An operator's own value wins.
 const TRUST: &[&str] = &[
     "SSL_CERT_FILE",

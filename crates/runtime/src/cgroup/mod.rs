@@ -75,7 +75,11 @@ impl Cgroup {
     /// Makes the group `relative` (`dozen-1a2b3c/<dyno>`) below each hierarchy and sets its limits. Returns the
     /// controllers that could not be had too.
     pub fn create(relative: &str, quota: &Quota) -> (Self, Vec<Controller>) {
-        let places = hierarchy::places();
+        Self::create_at(&hierarchy::places(), relative, quota)
+    }
+
+    /// The same by someone who knows the controllers' places.
+    pub fn create_at(places: &[Place], relative: &str, quota: &Quota) -> (Self, Vec<Controller>) {
         let mut members = Vec::new();
         let mut missing = Vec::new();
         for controller in Controller::ALL {

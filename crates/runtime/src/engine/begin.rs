@@ -11,13 +11,10 @@ use dozen_domain::{config::Vars, image::Digest, limits::Limits};
 use super::{
     entry::Entry,
     environment::{argv, environment},
-    host::Host,
+    host::{EXECUTABLE, Host},
     launch, say, start_error,
 };
 use crate::{artefacts, network};
-
-/// Where the platform's executable is inside.
-pub(super) const EXECUTABLE: &str = "/opt/dozen/bin/dozen";
 
 /// Why a dyno was not started.
 #[derive(Debug, thiserror::Error)]
@@ -153,9 +150,9 @@ impl Prepared {
         let on = host.clone();
         let mounts = tokio::task::spawn_blocking(move || {
             let mounts = on.store.mounts(app, &image)?;
-            Ok((mounts, on.owners.uid(app)?))
+            Ok((mounts, on.owners.uid(app)?, on.system()))
         });
-        let (mounts, uid) = mounts
+        let (mounts, uid, system) = mounts
             .await
             .map_err(|_| Fault::Task)?
             .map_err(|source| Fault::Image { image: begin.image.clone(), source })?;
@@ -163,6 +160,7 @@ impl Prepared {
         sandbox.layers.clone_from(&mounts.layers);
         sandbox.network = network;
         sandbox.memory_bound_bytes = host.options.limits.memory_bound(sandbox.memory_bytes);
+        sandbox.system = system.as_ref().map(|system| system.place());
         sandbox.disk.clone_from(&host.disk);
         // The platform's own programs for apps, such as the server of static sites.
         sandbox.binds.push((host.options.exe.clone(), EXECUTABLE.into(), false));
@@ -183,6 +181,9 @@ impl Prepared {
             hold_ms: host.options.limits.shim_hold_ms,
             linger_ms: host.options.limits.shim_linger_seconds.saturating_mul(1_000),
         };
-        launch::start(host, &spec).await.map_err(Fault::Launch)
+        // What is ready of the root is kept until the dyno has taken its copy.
+        let started = launch::start(host, &spec).await.map_err(Fault::Launch);
+        drop(system);
+        started
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use dozen_api::logs::Sender;
@@ -18,8 +18,11 @@ use crate::{
     artefacts::{self, Owners, Store},
     cgroup::Cgroup,
     network::{self, Network, Prefix},
-    sandbox::disk,
+    sandbox::{System, disk},
 };
+
+/// Where the platform's executable is inside.
+pub(crate) const EXECUTABLE: &str = "/opt/dozen/bin/dozen";
 
 /// How this machine is used. Nothing is read from the environment here.
 #[derive(Clone)]
@@ -72,6 +75,8 @@ pub struct Host {
     pub(crate) network: Network,
     /// Parent of the dynos' control groups, `dozen-1a2b3c`; none when there are no control groups for us.
     pub(crate) cgroup: Option<String>,
+    /// What is ready of dynos' roots; none when this machine cannot do that.
+    system: Mutex<Option<Arc<System>>>,
     /// What dynos' disks are copied from; none when this machine cannot bound them.
     pub(crate) disk: Option<PathBuf>,
     /// What was in the scratch directory before this process put anything there.
@@ -115,7 +120,9 @@ impl Host {
         let hash = digest(&SHA256, options.data.as_os_str().as_encoded_bytes());
         let hex = data_encoding::HEXLOWER.encode(&hash.as_ref()[..3]);
         let cgroup = options.root.then(|| format!("dozen-{hex}"));
-        Ok(Self { options, owners, store, network, cgroup, disk, found, warnings })
+        let host = Self { options, owners, store, network, cgroup, system: Mutex::default(), disk, found, warnings };
+        host.system(); // for the first dyno
+        Ok(host)
     }
 
     /// What an operator should know about this machine, one sentence each.
@@ -131,6 +138,21 @@ impl Host {
     /// The network of the dynos.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// What is ready of a dyno's root, as the machine is now; none where each root is made whole. The dyno's init finds
+    /// it while this is kept. Blocks.
+    pub(crate) fn system(&self) -> Option<Arc<System>> {
+        if !self.options.root {
+            return None;
+        }
+        let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+        if system.as_ref().is_none_or(|system| system.is_stale()) {
+            let made = System::make(&self.options.data.join("run/system"), &[Path::new(EXECUTABLE)]);
+            let made = made.inspect_err(|error| tracing::warn!(%error, "every dyno's root is made whole"));
+            *system = made.ok().map(Arc::new);
+        }
+        system.clone()
     }
 
     /// Where all dynos' directories are.

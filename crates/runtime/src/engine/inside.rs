@@ -29,7 +29,7 @@ use tokio::{
     net::{TcpSocket, UnixStream, unix::pipe},
 };
 
-use super::{begin::EXECUTABLE, environment, host, start_error};
+use super::{EXECUTABLE, environment, host, start_error};
 
 /// A dyno that does not answer by then is stopped, frozen or starved.
 const PATIENCE: Duration = Duration::from_secs(10);

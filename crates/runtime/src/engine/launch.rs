@@ -41,6 +41,7 @@ pub(crate) fn sandbox(host: &Host, spec: &dozen_api::shim::Record, uid: Option<u
         host_uid: uid,
         layers: Vec::new(),
         scratch: host.scratch(spec.dyno),
+        system: None,
         disk: None,
         binds: Vec::new(),
         workdir: "/app".into(),

@@ -43,6 +43,7 @@ use tokio::{
 
 use actor::{Actor, Message};
 pub(crate) use entry::{key, kind, stop};
+pub(crate) use host::EXECUTABLE;
 pub use host::{Error as HostError, Host, Options};
 pub(crate) use launch::{sandbox, start};
 pub(crate) use link::{Heard, Reading, into, keep};

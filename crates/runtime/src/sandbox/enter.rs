@@ -76,8 +76,9 @@ impl Guests {
         Self { entrance, guests: Vec::new(), polled: Vec::new() }
     }
 
-    /// Waits until something happens and sees to it, unless it is a signal: that is returned.
-    pub(super) fn wait(&mut self, signals: &OwnedFd, spec: &Spec) -> Option<i32> {
+    /// Waits, so long at most (-1: for ever), until something happens and sees to it, unless it is a signal: that is
+    /// returned.
+    pub(super) fn wait(&mut self, signals: &OwnedFd, spec: &Spec, milliseconds: i32) -> Option<i32> {
         const FIXED: usize = 2;
         let entry = |fd: i32, events| pollfd { fd, events, revents: 0 };
         self.polled.clear();
@@ -86,7 +87,7 @@ impl Guests {
         let of_guest = |guest: &Guest| entry(if guest.alone { -1 } else { guest.connection.as_raw_fd() }, 0);
         self.polled.extend(self.guests.iter().map(of_guest));
         // SAFETY: the array is that long; the descriptors in it are open or -1.
-        if unsafe { libc::poll(self.polled.as_mut_ptr(), self.polled.len() as libc::nfds_t, -1) } < 0 {
+        if unsafe { libc::poll(self.polled.as_mut_ptr(), self.polled.len() as libc::nfds_t, milliseconds) } < 0 {
             return None;
         }
         for (guest, entry) in self.guests.iter_mut().zip(&self.polled[FIXED..]) {

@@ -53,18 +53,31 @@ const SHARED: &[&str] = &[
 /// Directories whose name begins so hold settings of language runtimes under `/usr`.
 const SHARED_PREFIXES: &[&str] = &["java-", "python"];
 
-/// Furnishes `/etc` and returns the outside paths that are still to be bound there.
-pub(super) fn furnish(root: &Root, spec: &Spec) -> Result<Vec<PathBuf>, Error> {
-    let etc = Path::new("/etc");
-    root.make(&etc.join("heroku"), true)?;
-    root.write("/etc/passwd", passwd().as_bytes())?;
-    root.write("/etc/group", format!("root:x:0:\ntty:x:5:\ndyno:x:{DYNO}:\nnogroup:x:65534:\n").as_bytes())?;
-    root.write("/etc/hosts", hosts(spec).as_bytes())?;
-    root.write("/etc/hostname", format!("{}\n", spec.sandbox.hostname).as_bytes())?;
-    root.write("/etc/resolv.conf", &resolvers(&spec.sandbox.network))?;
-    root.write("/etc/heroku/dyno", metadata(spec).to_string().as_bytes())?;
-    root.link("/etc/mtab", Path::new("/proc/mounts"))?;
+/// What is a dyno's own: the name of its file below [`OWN`], and where programs look for it.
+const LINKS: &[(&str, &str)] = &[
+    ("hosts", "/etc/hosts"),
+    ("hostname", "/etc/hostname"),
+    ("resolv.conf", "/etc/resolv.conf"),
+    ("dyno", "/etc/heroku/dyno"),
+    ("memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+];
+/// Where the files are that are a dyno's own.
+const OWN: &str = "/run/dozen";
 
+/// Writes the files that are a dyno's own into what will be its `/run`.
+pub(super) fn write_own(run: &Root, spec: &Spec) -> Result<(), Error> {
+    let sandbox = &spec.sandbox;
+    run.make(Path::new("/dozen"), true)?;
+    run.write("/dozen/hosts", hosts(spec).as_bytes())?;
+    run.write("/dozen/hostname", format!("{}\n", sandbox.hostname).as_bytes())?;
+    run.write("/dozen/resolv.conf", &resolvers(&sandbox.network))?;
+    run.write("/dozen/dyno", metadata(spec).to_string().as_bytes())?;
+    run.write("/dozen/memory.limit_in_bytes", format!("{}\n", sandbox.memory_bytes).as_bytes())
+}
+
+/// The machine's files and directories that may be there for dynos to read.
+pub(super) fn shared() -> Vec<PathBuf> {
+    let etc = Path::new("/etc");
     let mut shared: Vec<PathBuf> = SHARED.iter().map(|name| etc.join(name)).collect();
     for entry in fs::read_dir(etc).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -72,8 +85,23 @@ pub(super) fn furnish(root: &Root, spec: &Spec) -> Result<Vec<PathBuf>, Error> {
             shared.push(entry.path());
         }
     }
+    shared
+}
+
+/// Furnishes `/etc` and returns the outside paths that are still to be bound there.
+pub(super) fn furnish(root: &Root) -> Result<Vec<PathBuf>, Error> {
+    let etc = Path::new("/etc");
+    for directory in ["/etc/heroku", "/sys/fs/cgroup/memory"] {
+        root.make(Path::new(directory), true)?;
+    }
+    root.write("/etc/passwd", passwd().as_bytes())?;
+    root.write("/etc/group", format!("root:x:0:\ntty:x:5:\ndyno:x:{DYNO}:\nnogroup:x:65534:\n").as_bytes())?;
+    root.link("/etc/mtab", Path::new("/proc/mounts"))?;
+    for (name, place) in LINKS {
+        root.link(place, &Path::new(OWN).join(name))?;
+    }
     let mut binds = Vec::new();
-    for path in shared {
+    for path in shared() {
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
         let parent = path.parent().unwrap_or(etc);
         let target = if found.is_symlink() { fs::read_link(&path).ok() } else { None };

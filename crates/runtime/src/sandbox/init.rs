@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dozen_api::shim::{Network, Spec};
+use dozen_api::shim::{Network, Sandbox, Spec};
 use dozen_domain::config::Vars;
 use rustix::{pty::OpenptFlags, thread::UnshareFlags};
 
@@ -24,7 +24,9 @@ use super::{
     channel::{End, Message},
     disk::{self, Coming},
     enter::Guests,
-    identity, netlink, rootfs, seccomp, veth,
+    identity, mount, netlink, rootfs, seccomp,
+    system::{self, unshare},
+    veth,
 };
 use crate::{
     cgroup::{self, Cgroup, Controller},
@@ -47,6 +49,10 @@ pub(super) struct Ends {
     pub(super) disk: Option<Coming>,
 }
 
+/// Milliseconds after which a command runs that is worth the work of making its init small.
+const SETTLE: i32 = 1_000;
+const FOREVER: i32 = -1;
+
 type Outcome<T> = Result<T, String>;
 
 fn because<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> String {
@@ -56,9 +62,9 @@ fn because<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> String
 /// Where the init finds itself and is to be.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
-    /// The dyno's control group, if it has one.
-    pub(super) cgroup: Option<&'a Cgroup>,
-    /// It was born there, as far as that can be.
+    /// Where the machine has the controllers that the dyno is to be under.
+    pub(super) controllers: &'a [cgroup::Place],
+    /// It was born in its control group, as far as that can be.
     pub(super) born: bool,
 }
 
@@ -85,33 +91,33 @@ fn start(spec: &Spec, ends: &Ends, place: Place<'_>) -> Outcome<i32> {
     let root = sandbox.host_uid.is_some();
     let wait = || ends.channel.wait().map_err(because("the shim is gone"));
     block_signals();
-    if let Some(cgroup) = place.cgroup {
-        let chain = |error: cgroup::Error| match std::error::Error::source(&error) {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        };
-        cgroup.join(place.born).map_err(chain)?;
-    }
-    let bound_processes = place.cgroup.is_none_or(|cgroup| !cgroup.has(Controller::Pids));
     // When the whole machine is out of memory, dynos go before the platform and the machine's own services.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     if !root {
         wait()?;
     }
     rustix::system::sethostname(sandbox.hostname.as_bytes()).map_err(because("set the host name"))?;
+    let ready = match &sandbox.system {
+        Some(system) => system::enter(system).map_err(because("make a mount namespace"))?,
+        None => None,
+    };
+    let because_of = |error: mount::Error| error.to_string();
+    let unfinished = rootfs::begin(spec, ready).map_err(because_of)?;
+    if root {
+        wait()?;
+    }
+    let bound_processes = !join(sandbox, place)?;
     let disk = || -> io::Result<OwnedFd> {
         let made = ends.disk.as_ref().ok_or(io::ErrorKind::NotFound)?.take()?;
         ends.channel.tell(&Message::Disk(disk::top(&made)?))?;
         Ok(made)
     };
-    rootfs::build(spec, disk).map_err(|error| error.to_string())?;
-    if root {
-        wait()?;
-    }
+    rootfs::finish(unfinished, sandbox, disk).map_err(because_of)?;
     match &sandbox.network {
         Network::Host => {}
         Network::None => veth::loopback().map_err(because("bring the loopback up"))?,
         Network::Bridge { addresses, gateways, .. } => {
+            wait()?;
             veth::loopback().map_err(because("bring the loopback up"))?;
             veth::address(addresses, gateways).map_err(because("set the addresses"))?;
         }
@@ -159,6 +165,18 @@ fn start(spec: &Spec, ends: &Ends, place: Place<'_>) -> Outcome<i32> {
     spawn(&Errand { program, channel: &ends.channel }).map_err(because("fork the command"))
 }
 
+/// Steps into the dyno's control group, if it is to have one; says whether that bounds the processes.
+fn join(sandbox: &Sandbox, place: Place<'_>) -> Outcome<bool> {
+    let Some(relative) = &sandbox.cgroup else { return Ok(false) };
+    let chain = |error: cgroup::Error| match std::error::Error::source(&error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    let cgroup = Cgroup::open_at(place.controllers, relative);
+    cgroup.join(place.born).map_err(chain)?;
+    Ok(cgroup.has(Controller::Pids))
+}
+
 /// What the child of [`spawn`] does.
 struct Errand<'a> {
     program: Program,
@@ -188,11 +206,6 @@ fn spawn(errand: &Errand<'_>) -> io::Result<i32> {
         libc::clone(child, top, flags, std::ptr::from_ref(errand).cast_mut().cast())
     };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
-}
-
-fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    // SAFETY: neither flag touches descriptors or memory.
-    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
 /// Opens a terminal as the dyno's user, so that it owns it: its master end and its slave end.
@@ -307,9 +320,15 @@ fn serve(spec: &Spec, command: i32, ends: Ends) -> i32 {
     drop((channel, input, output, disk));
     let Some((status, entrance, signals)) = keep_alone(&status, &entrance) else { return 125 };
     let mut guests = Guests::new(entrance);
-    memory::release();
+    let mut patience = SETTLE;
     loop {
-        let Some(signal) = guests.wait(&signals, spec) else { continue };
+        let Some(signal) = guests.wait(&signals, spec, patience) else {
+            if patience == SETTLE {
+                memory::release();
+                patience = FOREVER;
+            }
+            continue;
+        };
         if signal == libc::SIGCHLD {
             while let Some((pid, wait_status)) = reap() {
                 if pid == command {

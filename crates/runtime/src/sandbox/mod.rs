@@ -17,6 +17,7 @@ pub(crate) mod netlink;
 mod protections;
 mod rootfs;
 mod seccomp;
+mod system;
 mod veth;
 
 use std::{
@@ -33,9 +34,10 @@ pub use self::{
     etc::DYNO,
     protections::{Missing, protections},
     rootfs::UPPER,
+    system::System,
     veth::interface,
 };
-use crate::cgroup::{Cgroup, Quota};
+use crate::cgroup::{Cgroup, Layout, Place, Quota, hierarchy};
 
 /// Why a container could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -111,17 +113,24 @@ pub(crate) fn prepare(sandbox: &Sandbox) -> Result<(), Error> {
     rootfs::prepare(sandbox).map_err(|source| Error::Scratch { path: sandbox.scratch.clone(), source })
 }
 
-/// Makes the container and starts the command in it. `disk` is where its disk comes from, if it is to have one.
+/// Makes the container and starts the command in it. `disk` is where its disk comes from, if it is to have one. What is
+/// to be done `beside` is done while the init is at work and before the command starts.
 ///
 /// # Errors
 /// Nothing of the dyno is left then but its scratch directory.
-pub(crate) fn start(spec: &Spec, disk: Option<Coming>) -> Result<Container, Error> {
+pub(crate) fn start<T, E: From<Error>>(
+    spec: &Spec,
+    disk: Option<Coming>,
+    beside: impl FnOnce() -> Result<T, E>,
+) -> Result<(Container, T), E> {
     let sandbox = &spec.sandbox;
     if sandbox.host_uid.is_none_or(|uid| uid == 0) && rustix::process::geteuid().is_root() {
-        return Err(Error::Root);
+        return Err(Error::Root.into());
     }
-    let quota = Quota { memory_bytes: sandbox.memory_bound_bytes, pids: sandbox.pids, cpu_shares: sandbox.cpu_shares };
-    let cgroup = sandbox.cgroup.as_deref().map(|relative| Cgroup::create(relative, &quota).0);
+    let places = if sandbox.cgroup.is_some() { hierarchy::places() } else { Vec::new() };
+    // Only in the new layout can a process be born in its group.
+    let bears = places.iter().any(|place| place.layout == Layout::Unified);
+    let cgroup = sandbox.cgroup.as_ref().filter(|_| bears).map(|_| create(sandbox, &places));
 
     let (shim_end, init_end) = channel::pair().map_err(Error::Pipes)?;
     let (output, output_end) = pipe()?;
@@ -134,7 +143,10 @@ pub(crate) fn start(spec: &Spec, disk: Option<Coming>) -> Result<Container, Erro
         (fs::File::open("/dev/null").map_err(Error::Pipes)?.into(), None)
     };
 
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let mut flags = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if sandbox.system.is_none() {
+        flags |= libc::CLONE_NEWNS; // else it has to find that of the system first
+    }
     if !matches!(sandbox.network, Network::Host) {
         flags |= libc::CLONE_NEWNET;
     }
@@ -145,7 +157,7 @@ pub(crate) fn start(spec: &Spec, disk: Option<Coming>) -> Result<Container, Erro
     let (born, cloned) = clone(flags, birthplace.as_ref());
     let Some((pid, pidfd)) = cloned.map_err(Error::Namespaces)? else {
         drop((shim_end, output, status, input, entrance));
-        let place = init::Place { cgroup: cgroup.as_ref(), born };
+        let place = init::Place { controllers: &places, born };
         let ends = init::Ends {
             channel: init_end,
             input: input_end,
@@ -159,8 +171,9 @@ pub(crate) fn start(spec: &Spec, disk: Option<Coming>) -> Result<Container, Erro
     drop((init_end, output_end, status_end, input_end, entrance_end, disk));
     let mut container =
         Container { pid, pidfd, status, output, input, entrance, diagnostics: None, listens: None, disk: None, cgroup };
-    match furnish(spec, &mut container, &shim_end) {
-        Ok(()) => Ok(container),
+    let made = furnish(spec, &places, &mut container, &shim_end).map_err(E::from);
+    match made.and_then(|()| beside()).and_then(|done| Ok((done, follow(spec, &mut container, &shim_end)?))) {
+        Ok((done, ())) => Ok((container, done)),
         Err(error) => {
             container.abandon();
             Err(error)
@@ -168,12 +181,22 @@ pub(crate) fn start(spec: &Spec, disk: Option<Coming>) -> Result<Container, Erro
     }
 }
 
-/// The shim's half of the work.
-fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Result<(), Error> {
+/// Makes the dyno's control group.
+fn create(sandbox: &Sandbox, places: &[Place]) -> Cgroup {
+    let quota = Quota { memory_bytes: sandbox.memory_bound_bytes, pids: sandbox.pids, cpu_shares: sandbox.cpu_shares };
+    Cgroup::create_at(places, sandbox.cgroup.as_deref().unwrap_or_default(), &quota).0
+}
+
+/// The shim's half of the work: what the init waits for.
+fn furnish(spec: &Spec, places: &[Place], container: &mut Container, init: &channel::End) -> Result<(), Error> {
     let sandbox = &spec.sandbox;
     if sandbox.host_uid.is_none() {
         identity::map(container.pid, None).map_err(Error::Map)?;
     }
+    if sandbox.cgroup.is_some() && container.cgroup.is_none() {
+        container.cgroup = Some(create(sandbox, places));
+    }
+    init.proceed();
     if let Network::Bridge { bridge, addresses, .. } = &sandbox.network {
         let interface = veth::interface(spec.record.dyno);
         veth::connect(&interface, bridge, container.pid, addresses).map_err(|source| Error::Link {
@@ -181,13 +204,18 @@ fn furnish(spec: &Spec, container: &mut Container, init: &channel::End) -> Resul
             bridge: bridge.clone(),
             source,
         })?;
+        init.proceed();
     }
-    init.proceed();
+    Ok(())
+}
+
+/// Does what the init asks for until the command has started.
+fn follow(spec: &Spec, container: &mut Container, init: &channel::End) -> Result<(), Error> {
     let mut ready = false;
     loop {
         match init.receive().map_err(Error::Pipes)? {
             Some(Message::MapWanted) => {
-                identity::map(container.pid, sandbox.host_uid).map_err(Error::Map)?;
+                identity::map(container.pid, spec.sandbox.host_uid).map_err(Error::Map)?;
                 init.proceed();
             }
             Some(Message::Disk(top)) => container.disk = Some(top),

@@ -116,6 +116,11 @@ impl Root {
         Ok(Self { descriptor, owner })
     }
 
+    /// Furnishes a mount that is nowhere yet.
+    pub(super) fn detached(mount: OwnedFd) -> Self {
+        Self { descriptor: mount, owner: None }
+    }
+
     /// The root directory's own mount.
     pub(super) fn mount(&self) -> &OwnedFd {
         &self.descriptor

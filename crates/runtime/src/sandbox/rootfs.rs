@@ -1,8 +1,9 @@
 //! What a dyno sees as its file system: the machine's `/usr` read-only, a small `/etc`, its own writable `/app` above
 //! the image's layers, a private `/tmp`, and kernel file systems cut down to what programs need.
 //!
-//! The root itself is a tiny tmpfs, read-only once furnished. What the dyno writes lands in `<scratch>/upper` (`/app`)
-//! and `<scratch>/tmp`; with a disk of its own ([`super::disk`]) in the same directories of that.
+//! The root itself is a tiny tmpfs, read-only once furnished. All dynos may share it ([`super::system`]): what differs
+//! between them is in file systems of their own. What the dyno writes lands in `<scratch>/upper` (`/app`) and
+//! `<scratch>/tmp`; with a disk of its own ([`super::disk`]) in the same directories of that.
 
 use std::{
     fs, io,
@@ -31,6 +32,9 @@ const TMP: &str = "tmp";
 const ROOT: &str = "root";
 /// Where a disk is mounted, relative to the scratch directory.
 const DISK: &str = "disk";
+
+/// What may be beside `/usr`, as links into it or with contents of their own.
+pub(super) const TOP: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -72,7 +76,7 @@ const DATA: MountAttrFlags = WRITABLE.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 /// # Errors
 /// When the disk is full or the directory not writable.
 pub(super) fn prepare(sandbox: &Sandbox) -> io::Result<()> {
-    fs::create_dir_all(sandbox.scratch.join(ROOT))?;
+    fs::create_dir_all(&sandbox.scratch)?;
     match sandbox.disk {
         Some(_) => fs::create_dir(sandbox.scratch.join(DISK)),
         None => lay_out(&sandbox.scratch).and_then(|()| give(sandbox, &sandbox.scratch)),
@@ -95,40 +99,37 @@ fn give(sandbox: &Sandbox, place: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the file system and moves into it. The calling process is in a mount namespace of its own. `disk` is asked for
-/// the dyno's disk, if it is to have one, as late as can be: it is made meanwhile.
-pub(super) fn build(spec: &Spec, disk: impl FnOnce() -> io::Result<OwnedFd>) -> Result<(), Error> {
+/// Makes the file system as far as it needs neither the dyno's control group nor its disk. The calling process is in a
+/// mount namespace of its own, which has the furnished root already if `ready` says where.
+pub(super) fn begin(spec: &Spec, ready: Option<&Path>) -> Result<Root, Error> {
     let sandbox = &spec.sandbox;
-    mount::make_private()?;
-    let place = sandbox.scratch.join(ROOT);
-    let options = [("size", "4m"), ("nr_inodes", "4k"), ("mode", "0755")];
-    let tmpfs = mount::filesystem("tmpfs", &options, &[], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
-    mount::attach(&tmpfs, &place)?;
-    let root = Root::open(&place, sandbox.host_uid)?;
-
-    for directory in ["/usr", "/app", "/tmp", "/proc", "/dev", "/run", "/var", "/sys/fs/cgroup/memory", "/home"] {
-        root.make(Path::new(directory), true)?;
-    }
-    root.link("/var/tmp", Path::new("/tmp"))?;
-    root.link("/var/run", Path::new("/run"))?;
-    root.write("/sys/fs/cgroup/memory/memory.limit_in_bytes", format!("{}\n", sandbox.memory_bytes).as_bytes())?;
-    let mut shared = system(&root)?;
-    shared.extend(etc::furnish(&root, spec)?);
-    // Places of binds in the root must be there before it is read-only; those in writable trees are made later.
-    for (outside, inside, _) in &sandbox.binds {
-        if !["/app", "/tmp", "/dev", "/proc"].iter().any(|tree| inside.starts_with(tree)) {
-            root.make(inside, outside.is_dir())?;
+    let root = match ready {
+        Some(place) => Root::open(place, sandbox.host_uid)?,
+        None => {
+            mount::make_private()?;
+            let place = sandbox.scratch.join(ROOT);
+            fs::create_dir(&place).map_err(context("make the place of the root"))?;
+            // Those in writable trees are made when they are mounted.
+            let outside = |inside: &Path| ["/app", "/tmp", "/dev", "/proc"].iter().any(|tree| inside.starts_with(tree));
+            let binds = sandbox.binds.iter().filter(|(_, inside, _)| !outside(inside));
+            let places: Vec<_> = binds.map(|(outside, inside, _)| (inside.as_path(), outside.is_dir())).collect();
+            furnish(&place, sandbox.host_uid, &places)?
         }
-    }
-    for path in shared {
-        root.mount_at(&mount::copy_of(&path)?, &path)?;
-    }
-    mount::restrict(root.mount(), true, CONFINED)?;
-
-    devices(&root)?;
+    };
+    let run = mount::filesystem("tmpfs", &[("size", "64k"), ("nr_inodes", "32"), ("mode", "0755")], &[], DATA)?;
+    let run = Root::detached(run);
+    etc::write_own(&run, spec)?;
+    mount::restrict(run.mount(), false, CONFINED | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+    root.mount_at(run.mount(), Path::new("/run"))?;
+    terminals_and_memory(&root)?;
     let proc = mount::filesystem("proc", &[], &[], DATA)?;
     root.mount_at(&proc, Path::new("/proc"))?;
     mask(&root)?;
+    Ok(root)
+}
+
+/// Makes the rest, where the dyno writes, and moves in. `disk` is asked for the dyno's disk, if it is to have one.
+pub(super) fn finish(root: Root, sandbox: &Sandbox, disk: impl FnOnce() -> io::Result<OwnedFd>) -> Result<(), Error> {
     let written = match sandbox.disk {
         Some(_) => own_disk(sandbox, disk)?,
         None => sandbox.scratch.clone(),
@@ -146,6 +147,32 @@ pub(super) fn build(spec: &Spec, disk: impl FnOnce() -> io::Result<OwnedFd>) -> 
     root.enter()
 }
 
+/// Mounts at `place` what is the same for all dynos of the machine, read-only, with directories or files at these further
+/// `places` inside. The calling thread is in a mount namespace of its own.
+pub(super) fn furnish(place: &Path, owner: Option<u32>, places: &[(&Path, bool)]) -> Result<Root, Error> {
+    let options = [("size", "4m"), ("nr_inodes", "4k"), ("mode", "0755")];
+    let tmpfs = mount::filesystem("tmpfs", &options, &[], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
+    mount::attach(&tmpfs, place)?;
+    let root = Root::open(place, owner)?;
+    for directory in ["/usr", "/app", "/tmp", "/proc", "/dev", "/run", "/var", "/home"] {
+        root.make(Path::new(directory), true)?;
+    }
+    root.link("/var/tmp", Path::new("/tmp"))?;
+    root.link("/var/run", Path::new("/run"))?;
+    let mut shared = system(&root)?;
+    shared.extend(etc::furnish(&root)?);
+    // They must be there before the root is read-only.
+    for (place, is_directory) in places {
+        root.make(place, *is_directory)?;
+    }
+    for path in shared {
+        root.mount_at(&mount::copy_of(&path)?, &path)?;
+    }
+    mount::restrict(root.mount(), true, CONFINED)?;
+    devices(&root)?;
+    Ok(root)
+}
+
 /// Mounts the disk where the dyno's writes land; says where that is.
 fn own_disk(sandbox: &Sandbox, disk: impl FnOnce() -> io::Result<OwnedFd>) -> Result<PathBuf, Error> {
     let failed = |error: io::Error| context("make the dyno's disk")(error);
@@ -158,7 +185,7 @@ fn own_disk(sandbox: &Sandbox, disk: impl FnOnce() -> io::Result<OwnedFd>) -> Re
 /// `/usr` and, as on this machine, the links or directories beside it. Returns what is to be bound.
 fn system(root: &Root) -> Result<Vec<PathBuf>, Error> {
     let mut shared = vec![PathBuf::from("/usr")];
-    for name in ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"] {
+    for name in TOP {
         match fs::read_link(name) {
             Ok(target) => root.link(name, &target)?,
             Err(_) if Path::new(name).is_dir() => {
@@ -171,6 +198,7 @@ fn system(root: &Root) -> Result<Vec<PathBuf>, Error> {
     Ok(shared)
 }
 
+/// `/dev` with the few devices that programs need.
 fn devices(root: &Root) -> Result<(), Error> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let dev = mount::filesystem("tmpfs", &[("size", "64k"), ("mode", "0755")], &[], attributes)?;
@@ -191,7 +219,11 @@ fn devices(root: &Root) -> Result<(), Error> {
     }
     root.make(Path::new("/dev/pts"), true)?;
     root.make(Path::new("/dev/shm"), true)?;
-    mount::restrict(&dev, false, attributes | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    mount::restrict(&dev, false, attributes | MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+/// Terminals and memory that only the dyno's own processes share.
+fn terminals_and_memory(root: &Root) -> Result<(), Error> {
     let pts = mount::filesystem(
         "devpts",
         &[("mode", "0620"), ("ptmxmode", "0666")],

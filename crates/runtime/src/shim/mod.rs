@@ -79,7 +79,6 @@ pub fn main(directory: &Path) -> i32 {
             drop(spec);
             answer(&supervisor.started());
             let _ = let_go();
-            memory::release();
             supervisor.run();
             0
         }
@@ -131,15 +130,16 @@ fn detach() -> io::Result<bool> {
 }
 
 fn start(directory: &Path, spec: &Spec, disk: Option<Coming>) -> Result<supervisor::Supervisor, Error> {
-    let begun = || {
+    let beside = || -> Result<_, Error> {
         write_record(directory, &spec.record).map_err(Error::Directory)?;
         let listener = socket::bind_blocking(&directory.join(SOCKET)).map_err(Error::Directory)?;
         listener.set_nonblocking(true).map_err(Error::Directory)?;
-        let ring = ring::Ring::new(spec.backlog_bytes).map_err(Error::Backlog)?;
-        let container = sandbox::start(spec, disk)?;
-        supervisor::Supervisor::new(directory, spec, container, ring, listener).map_err(Error::Directory)
+        Ok((listener, ring::Ring::new(spec.backlog_bytes).map_err(Error::Backlog)?))
     };
-    begun().inspect_err(|_| cleanup::scratch(spec))
+    let begun = sandbox::start(spec, disk, beside).and_then(|(container, (listener, ring))| {
+        supervisor::Supervisor::new(directory, spec, container, ring, listener).map_err(Error::Directory)
+    });
+    begun.inspect_err(|_| cleanup::scratch(spec))
 }
 
 fn write_record(directory: &Path, record: &Record) -> io::Result<()> {

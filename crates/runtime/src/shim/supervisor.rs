@@ -36,6 +36,8 @@ use crate::{cgroup::MemoryWatch, sandbox::Container};
 /// How often the shim looks whether its directory is still there (a platform that was deleted has no dynos), and gives
 /// back what serving events has taken since.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
+/// The first time, to give back what the start has taken.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Most bytes taken from the dyno in one go.
 const READ: usize = 64 << 10;
 /// Most connections at once; control, logs and a few clients need a handful.
@@ -154,7 +156,7 @@ impl Supervisor {
             watch,
             stop_until: None,
             count: None,
-            look_around: now + LOOK_AROUND,
+            look_around: now + SETTLE,
             ended: None,
             output_ended: None,
             stored_last: now,

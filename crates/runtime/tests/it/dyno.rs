@@ -22,7 +22,7 @@ use dozen_domain::{
     release::Version,
     size::Size,
 };
-use dozen_runtime::{cgroup, shim};
+use dozen_runtime::{cgroup, sandbox::System, shim};
 use tempfile::TempDir;
 
 /// User outside of dynos under test.
@@ -49,6 +49,7 @@ pub(crate) struct Setup {
     pub(crate) spec: Spec,
     pub(crate) user: Option<u32>,
     pub(crate) executable: PathBuf,
+    _system: System,
 }
 
 impl Setup {
@@ -61,6 +62,7 @@ impl Setup {
         fs::create_dir_all(layer.join("app")).expect("a layer");
         fs::write(layer.join("app/hello.txt"), "hello from the image\n").expect("a file");
         let executable = std::env::current_exe().expect("this executable");
+        let system = System::make(&temp.path().join("system"), &[Path::new(PROBE)]).expect("a furnished root");
         let record = Record {
             dyno,
             app: AppId::random(),
@@ -76,6 +78,7 @@ impl Setup {
             host_uid: Some(HOST_UID),
             layers: vec![layer],
             scratch: temp.path().join("scratch"),
+            system: Some(system.place()),
             disk: None,
             binds: vec![(executable.clone(), PROBE.into(), false)],
             workdir: "/app".into(),
@@ -102,7 +105,7 @@ impl Setup {
             hold_ms: 1_000,
             linger_ms: 600_000,
         };
-        Self { temp, spec, user: None, executable }
+        Self { temp, spec, user: None, executable, _system: system }
     }
 
     /// A dyno that runs a script.

@@ -1,7 +1,8 @@
 //! What an app must not be able to do, each tried from inside.
 
-use dozen_api::shim::Event;
+use dozen_api::shim::{Event, Sandbox};
 use dozen_domain::dyno::Exit;
+use dozen_runtime::sandbox::System;
 
 use crate::dyno::{HOST_UID, Setup};
 
@@ -195,6 +196,33 @@ fn a_dyno_finds_what_it_expects() {
         script("echo private > /tmp/x; chmod 600 /tmp/x; stat -c '%u %a' /tmp/x /app/hello.txt | head -1"),
         "1000 600\n"
     );
+}
+
+#[test]
+fn a_root_is_the_same_whether_it_was_ready_or_is_made() {
+    let look = "find / -path /proc -prune -o -path /usr -prune -o -path '/etc/*/*' -prune -o -printf '%p %y %m %U %l\\n' | sort; \
+                cut -d' ' -f5,6 /proc/self/mountinfo | sort; cat /etc/hosts /etc/hostname /etc/passwd /etc/resolv.conf";
+    let seen = |change: fn(&mut Sandbox)| {
+        let mut dyno = Setup::bash(look).with(|spec| change(&mut spec.sandbox)).start();
+        assert_eq!(dyno.exit(), Exit::Code(0));
+        dyno.output()
+    };
+    let ready = seen(|_| {});
+    assert!(ready.contains("\n/etc/passwd f 644 ") && ready.contains("\n/app rw,"), "{ready}");
+    assert_eq!(ready, seen(|sandbox| sandbox.system = None));
+    // A platform that ended while the dyno was started.
+    let gone = |sandbox: &mut Sandbox| sandbox.system.as_mut().expect("ready").namespace = "/proc/0/fd/3".into();
+    assert_eq!(ready, seen(gone));
+}
+
+#[test]
+fn a_ready_root_is_nowhere_to_be_seen_outside() {
+    let place = tempfile::tempdir().expect("a directory");
+    let system = System::make(place.path(), &[]).expect("a furnished root");
+    assert_eq!(std::fs::read_dir(place.path()).expect("there").count(), 0);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    assert!(!mounts.contains(&*place.path().to_string_lossy()), "{mounts}");
+    drop(system);
 }
 
 #[test]

@@ -180,6 +180,7 @@ fn what_is_written_to_app_can_be_kept() {
             }
             fs::write(base.join("source"), "source\n").expect("written");
             std::os::unix::fs::chown(base.join("out"), Some(crate::dyno::HOST_UID), None).expect("chown");
+            spec.sandbox.system = None; // as for builds
             spec.sandbox.binds.extend([
                 (base.join("source"), "/in/source".into(), false),
                 (base.join("list"), "/in/list".into(), false),

@@ -13,6 +13,7 @@ const USER: u32 = 2000;
 fn rootless(script: &str) -> Setup {
     let mut setup = Setup::bash(script).with(|spec| {
         spec.sandbox.host_uid = None;
+        spec.sandbox.system = None;
         spec.sandbox.cgroup = None;
         spec.sandbox.network = Network::Host;
     });
