@@ -262,9 +262,7 @@ impl Supervisor {
         if stores {
             self.stored_last = Instant::now();
         }
-        if !stores {
-            self.full_since = None;
-        } else if self.ring.free() == 0 {
+        if self.logged && self.ring.free() == 0 {
             self.full_since.get_or_insert_with(Instant::now);
         }
         if happened(0) != 0 {
@@ -406,13 +404,12 @@ impl Supervisor {
     }
 
     /// Offset of the first byte that must not be dropped. A log that is being stored slows the dyno down to the speed at
-    /// which that goes; one that is not, because the logs role is away or stuck, never holds it up. A client or a build
-    /// reads everything or makes it wait.
+    /// which that goes; one that is not, because the logs role is away or stuck, holds it up once, for as long as that
+    /// role takes to come back when all is well. A client or a build reads everything or makes it wait.
     fn keep_from(&self) -> u64 {
         if self.logged {
             let goes_on = self.full_since.is_none_or(|since| since.elapsed() < self.hold);
-            let stores = goes_on && self.connections.iter().any(Connection::stores);
-            return if stores { self.ring.stored() } else { u64::MAX };
+            return if goes_on { self.ring.stored() } else { u64::MAX };
         }
         if self.attendance.as_ref().is_some_and(Attendance::is_awaited) {
             return 0;

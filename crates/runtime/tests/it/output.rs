@@ -43,9 +43,10 @@ fn a_full_backlog_drops_the_oldest_and_says_how_much() {
         .with(|spec| {
             spec.record.logged = true;
             spec.backlog_bytes = 8_192;
+            spec.hold_ms = 50;
         })
         .start();
-    assert_eq!(dyno.exit(), Exit::Code(0), "a log that is not read never holds a dyno up");
+    assert_eq!(dyno.exit(), Exit::Code(0), "a log that is not read does not hold a dyno up for long");
     let mut logs = dyno.connect(&Hello::Output { from: 0, ack: true });
     let first = read_output(&mut logs).expect("output");
     assert_eq!((first.offset, first.dropped), (100_000 - 8_192, 100_000 - 8_192));
@@ -80,6 +81,32 @@ fn a_dyno_is_slowed_down_to_the_speed_at_which_its_output_is_stored() {
         logs.write_all(&frame::encode(&end).expect("encoded")).expect("sent");
     }
     assert_eq!(end, 1_000_004);
+    assert_eq!(dyno.exit(), Exit::Code(0));
+}
+
+#[test]
+fn nothing_is_dropped_when_somebody_else_comes_to_store_within_the_hold() {
+    let mut dyno = Setup::bash(&format!("read go; {FLOOD}"))
+        .with(|spec| {
+            spec.record.logged = true;
+            spec.client = Some(CLIENT);
+            spec.backlog_bytes = 8_192;
+            spec.hold_ms = 3_600_000;
+        })
+        .start();
+    let mut client = dyno.attach();
+    client.write_all(b"go\n").expect("sent");
+    let mut end = 0;
+    // Each stores a little and is killed.
+    while end < 1_000_004 {
+        let mut logs = dyno.connect(&Hello::Output { from: end, ack: true });
+        for _ in 0..10 {
+            let Some(piece) = read_output(&mut logs).filter(|piece| !piece.bytes.is_empty()) else { break };
+            assert_eq!((piece.offset, piece.dropped), (end, 0), "nothing is dropped");
+            end += piece.bytes.len() as u64;
+            logs.write_all(&frame::encode(&end).expect("encoded")).expect("sent");
+        }
+    }
     assert_eq!(dyno.exit(), Exit::Code(0));
 }
 
