@@ -1,61 +1,38 @@
-//! `heroku drains` and `heroku telemetry`: lines of a real app at a receiver of its owner's.
+//! `heroku drains`: lines of a real app at a receiver of its owner's, whatever is killed, and nothing about it elsewhere.
 
-use std::{
-    io::{BufReader, Read},
-    net::TcpListener,
-    sync::mpsc,
-    time::Duration,
-};
+use std::{net::TcpListener, time::Duration};
 
-use dozen_testkit::{App, wait_until};
+use dozen_testkit::{App, receivers::Syslog, wait_until};
 
 use crate::platform;
 
 const LONG: Duration = Duration::from_secs(120);
 
-/// Takes syslog messages with octet counting and hands them on, from one connection after another.
-fn receive(listener: TcpListener) -> mpsc::Receiver<String> {
-    let (give, messages) = mpsc::channel();
-    std::thread::spawn(move || {
-        for connection in listener.incoming().map_while(Result::ok) {
-            let mut bytes = BufReader::new(connection).bytes().map_while(Result::ok);
-            while let Some(first) = bytes.next() {
-                let length: Vec<u8> = std::iter::once(first).chain(bytes.by_ref().take_while(|b| *b != b' ')).collect();
-                let length: usize = String::from_utf8(length).expect("text").parse().expect("a length");
-                let message: Vec<u8> = bytes.by_ref().take(length).collect();
-                if give.send(String::from_utf8(message).expect("text")).is_err() {
-                    return;
-                }
-            }
-        }
-    });
-    messages
-}
-
-fn wait_for(messages: &mpsc::Receiver<String>, text: &str) {
-    while !messages.recv_timeout(LONG).expect("more messages").contains(text) {}
-}
-
 #[test]
 fn a_drain_gets_the_lines_of_the_app_whatever_is_killed() {
     let platform = platform().variable("DOZEN_DRAIN_ALLOW_NETWORKS", "127.0.0.1/32").start();
     let app = App::plain(&platform, "drained");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("syslog://{}", listener.local_addr().expect("an address"));
-    let messages = receive(listener);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = runtime.block_on(Syslog::start());
+    let url = server.url.clone();
+    let wait_for = |text: &str| {
+        wait_until(&format!("{text:?} at the receiver"), LONG, || {
+            server.inbox.all().iter().any(|message| message.contains(text))
+        });
+    };
     drop(app.heroku(&["drains:add", &url]).says(&format!("Successfully added drain {url}")));
     drop(app.heroku(&["drains", "--extended"]).says(&url).says("(d.").says_not("Add-on Drains"));
     drop(app.heroku(&["drains", "--json"]).says(&format!("\"url\": \"{url}\"")).says("\"addon\": null"));
     let _pushed = app.push();
-    wait_for(&messages, " app build - - -----> ");
-    wait_for(&messages, " heroku web.1 - - State changed from starting to up");
+    wait_for(" app build - - -----> ");
+    wait_for(" heroku web.1 - - State changed from starting to up");
     assert_eq!(app.get("/print/needle").status, 200);
-    wait_for(&messages, " app web.1 - - needle");
+    wait_for(" app web.1 - - needle");
     // Control is not needed for draining, and what a killed role had left to do is done by the next one.
     platform.kill_role("control");
     platform.kill_role("logs");
     assert_eq!(app.get("/print/second").status, 200);
-    wait_for(&messages, " app web.1 - - second");
+    wait_for(" app web.1 - - second");
 
     let own = platform.address("DOZEN_API_LISTEN");
     let refused = app.try_heroku(&["drains:add", &format!("http://{own}/")]).failure();
@@ -117,21 +94,4 @@ fn the_platforms_own_output_is_records_that_hold_no_secret() {
         assert!(seen.insert(line), "twice: {line}");
     }
     assert!(seen.len() > 10, "{output}");
-}
-
-#[test]
-fn telemetry_drains_are_managed_by_the_official_client() {
-    let platform = platform().variable("DOZEN_DRAIN_ALLOW_NETWORKS", "127.0.0.1/32").start();
-    let app = App::plain_without_cli(&platform, "measured");
-    let endpoint = "http://127.0.0.1:4318";
-    let add =
-        ["telemetry:add", endpoint, "--app", "measured", "--signals", "logs,metrics", "--headers", r#"{"k":"v"}"#];
-    drop(app.heroku(&add).says(&format!("successfully added drain {endpoint}")));
-    let (_, drains) = platform.api("GET", "/apps/measured/telemetry-drains", None);
-    let id = drains[0]["id"].as_str().expect("an id").to_owned();
-    drop(app.heroku(&["telemetry", "--app", "measured"]).says(&id).says(endpoint));
-    let update = app.heroku(&["telemetry:update", &id, "--signals", "logs", "--transport", "grpc"]);
-    drop(update.says("Transport: gRPC").says("Signals:   logs").says("\"k\":\"v\""));
-    drop(app.heroku(&["telemetry:remove", &id]));
-    assert_eq!(platform.api("GET", "/apps/measured/telemetry-drains", None).1, serde_json::json!([]));
 }

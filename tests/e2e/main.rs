@@ -4,6 +4,7 @@
 //! platform of its own. What a single crate can prove is proved there.
 
 mod access;
+mod accounting;
 mod accounts;
 mod apps;
 mod builds;
@@ -23,6 +24,7 @@ mod logins;
 mod logs;
 mod one_offs;
 mod pushes;
+mod receivers;
 mod releases;
 mod rootless;
 mod schedule;

@@ -1,12 +1,18 @@
-//! What the end-to-end tests stand on: a platform of their own, the official CLI, git, and small apps to push.
+//! What tests stand on: a platform of their own, the official CLI, git, small apps to push, and receivers of logs.
 //!
-//! Everything here drives the built executable from outside and blocks; nothing is shared between two platforms: each
-//! has its own data directory, ports that the kernel chose, home directory and git configuration. A dev-dependency only.
+//! Everything here is outside of what is tested, and blocks, but for [`receivers`]; nothing is shared between two platforms:
+//! each has its own data directory, ports that the kernel chose, home directory and git configuration. A dev-dependency
+//! only.
 
+pub mod accounting;
 mod answer;
 mod fixture;
+pub mod otlp;
 mod platform;
 mod processes;
+pub mod receivers;
+pub mod syslog_servers;
+mod tail;
 mod terminal;
 
 use std::time::{Duration, Instant};
@@ -14,6 +20,7 @@ use std::time::{Duration, Instant};
 pub use answer::{Answer, Output};
 pub use fixture::{App, example};
 pub use platform::{Builder, TestPlatform};
+pub use tail::Tail;
 pub use terminal::Terminal;
 
 /// Longest wait for something that should take a moment. Long, because machines of tests are slow and shared.

@@ -483,11 +483,29 @@ impl TestPlatform {
     /// # Panics
     /// When there is none.
     pub fn end_inside(&self, words: &[&str]) {
+        processes::kill(*self.inside(words).first().expect("a process inside a dyno"), Signal::TERM);
+    }
+
+    /// Signals (SIGUSR1) every process inside a dyno with `argv` that continues with these words; gives their number.
+    pub fn signal_inside(&self, words: &[&str]) -> usize {
+        let all = self.inside(words);
+        all.iter().for_each(|pid| processes::kill(*pid, Signal::USR1));
+        all.len()
+    }
+
+    fn inside(&self, words: &[&str]) -> Vec<i32> {
         let shims = self.shims();
         let inside =
-            |pid: i32| std::iter::successors(Some(pid), |pid| processes::parent(*pid)).any(|p| shims.contains(&p));
-        let pid = processes::with_arguments(words).into_iter().find(|pid| inside(*pid));
-        processes::kill(pid.expect("a process inside a dyno"), Signal::TERM);
+            |pid: &i32| std::iter::successors(Some(*pid), |pid| processes::parent(*pid)).any(|p| shims.contains(&p));
+        processes::with_arguments(words).into_iter().filter(inside).collect()
+    }
+
+    /// All lines of an app's history, as many as the platform keeps.
+    ///
+    /// # Panics
+    /// When the API refuses or the stream breaks.
+    pub fn history(&self, app: &str) -> Vec<String> {
+        crate::tail::history(self, app)
     }
 
     /// Says whether a process exists.

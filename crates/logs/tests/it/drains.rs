@@ -1,14 +1,14 @@
 //! Drains to receivers that work, fail, stall, come back and lie about who they are.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, time::Duration};
 
 use dozen_api::logs::{Session, Source, announce};
 use dozen_domain::{ids::AppId, limits::Limits};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use dozen_testkit::receivers::{Act, Certificate, Http, Inbox, Syslog, message};
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
 use crate::{
-    receivers::{Act, Http, Inbox, Syslog, drain, message, set},
+    receivers::{drain, set},
     role::{LONG, Process, Role, all, line, text},
     shim::Shim,
 };
@@ -84,19 +84,10 @@ async fn an_http_receiver_gets_frames_as_logplex_sends_them_over_one_connection(
         sender.send(line(app, Source::App, "web.1", &n.to_string()));
         server.inbox.until(&format!(" - {n}")).await;
     }
-    let requests = server.requests.lock().unwrap().clone();
-    for request in &requests {
-        assert!(request.head.starts_with("POST /in?key=1 HTTP/1.1\r\n"), "{}", request.head);
-        assert_eq!(request.header("content-type"), Some("application/logplex-1"));
-        assert_eq!(request.header("logplex-drain-token"), Some(drain.token.as_str()));
-        assert_eq!(request.header("authorization"), Some("Basic bWU6c2VAY3JldA=="));
-        assert!(request.header("user-agent").unwrap().starts_with("Logplex/"));
+    for request in server.requests() {
+        let messages = request.checked(&drain.token);
         let host = request.header("host").unwrap();
-        assert!(server.url.contains(host) && !host.contains('@'), "{host}");
-        let id = request.header("logplex-frame-id").unwrap();
-        assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
-        let messages = request.messages().await;
-        assert_eq!(request.header("logplex-msg-count"), Some(messages.len().to_string().as_str()));
+        assert!(server.url.contains(host), "{host}");
         assert!(messages[0].starts_with("<190>1 2024-01-01T00:00:00.000000+00:00 host app web.1 - "), "{messages:?}");
     }
     assert_eq!(*server.connections.lock().unwrap(), 1);
@@ -319,55 +310,19 @@ async fn what_a_broken_connection_had_not_carried_is_sent_again() {
     assert_eq!(got.len() as u64 + told(&messages), sent);
 }
 
-fn certified(name: &str) -> (String, rcgen::Certificate, rcgen::KeyPair) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
-    (certificate.pem(), certificate, key)
-}
-
-fn server_config(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> Arc<rustls::ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-    Arc::new(config)
-}
-
-/// A syslog server over TLS with this certificate.
-async fn tls_server(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> (String, Inbox) {
-    let acceptor = tokio_rustls::TlsAcceptor::from(server_config(certificate, key));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("syslog+tls://localhost:{}", listener.local_addr().unwrap().port());
-    let inbox = Inbox::default();
-    tokio::spawn({
-        let inbox = inbox.clone();
-        async move {
-            loop {
-                let (connection, _) = listener.accept().await.unwrap();
-                let Ok(mut connection) = acceptor.accept(connection).await else { continue };
-                while let Some(message) = message(&mut connection).await {
-                    inbox.push(message);
-                }
-            }
-        }
-    });
-    (url, inbox)
-}
-
 #[tokio::test]
 async fn a_tls_server_is_verified_and_told_apart_from_an_impostor() {
     let mut role = Role::stopped(quick());
-    let (trusted, certificate, key) = certified("localhost");
-    fs::write(role.directory.path().join("trust.pem"), trusted).unwrap();
+    let certificate = Certificate::of("localhost");
+    fs::write(role.directory.path().join("trust.pem"), certificate.pem()).unwrap();
     role.run().await;
     let (app, sender) = (AppId::random(), role.sender());
-    let (url, inbox) = tls_server(&certificate, &key).await;
-    let (_, certificate, key) = certified("localhost"); // nobody trusts this one
-    let (impostor_url, impostor) = tls_server(&certificate, &key).await;
-    set(&role, &[drain(app, &url), drain(app, &impostor_url)]).await;
+    let server = Syslog::start_tls(&certificate).await;
+    let impostor = Syslog::start_tls(&Certificate::of("localhost")).await; // which nobody trusts
+    set(&role, &[drain(app, &server.url), drain(app, &impostor.url)]).await;
     let mut tail = role.session(Session { tail: true, ..all(app) });
     sender.send(line(app, Source::App, "web.1", "secret"));
-    assert!(inbox.until("secret").await[0].starts_with("<190>1 "));
+    assert!(server.inbox.until("secret").await[0].starts_with("<190>1 "));
     let complaint = loop {
         let (_, line) = tail.line().await;
         if line.contains("L14") {
@@ -375,25 +330,26 @@ async fn a_tls_server_is_verified_and_told_apart_from_an_impostor() {
         }
     };
     assert!(complaint.contains("heroku[logplex]: Error L14 (certificate validation): error=\""), "{complaint}");
-    assert!(text(&complaint).ends_with(&format!("uri=\"{impostor_url}\"")), "{complaint}");
-    inbox.until(text(&complaint)).await;
-    assert_eq!(impostor.all(), Vec::<String>::new());
+    assert!(text(&complaint).ends_with(&format!("uri=\"{}\"", impostor.url)), "{complaint}");
+    server.inbox.until(text(&complaint)).await;
+    assert_eq!(impostor.inbox.all(), Vec::<String>::new());
     // Who asks for it gets it without a look at the certificate.
-    set(&role, &[drain(app, &format!("{impostor_url}#insecure"))]).await;
+    set(&role, &[drain(app, &format!("{}#insecure", impostor.url))]).await;
     sender.send(line(app, Source::App, "web.1", "for anyone"));
-    assert!(impostor.until("for anyone").await.iter().all(|message| !message.contains(" secret")));
+    assert!(impostor.inbox.until("for anyone").await.iter().all(|message| !message.contains(" secret")));
 }
 
 #[tokio::test]
 async fn an_https_receiver_gets_each_line_once_whatever_it_does_to_requests() {
     // A frame is never given up, so that no slow moment of the machine counts as the receiver's.
     let mut role = Role::stopped(Limits { drain_tries: u64::MAX, drain_request_ms: 1_000, ..quick() });
-    let (trusted, certificate, key) = certified("localhost");
-    fs::write(role.directory.path().join("trust.pem"), trusted).unwrap();
+    let certificate = Certificate::of("localhost");
+    fs::write(role.directory.path().join("trust.pem"), certificate.pem()).unwrap();
     role.run().await;
     let (app, sender) = (AppId::random(), role.sender());
-    let server = Http::start_tls(server_config(&certificate, &key)).await;
-    set(&role, &[drain(app, &server.url)]).await;
+    let server = Http::start_tls(&certificate).await;
+    let to = drain(app, &server.url);
+    set(&role, std::slice::from_ref(&to)).await;
     let acts = [Act::Answer(500), Act::Stall, Act::Reset, Act::Close, Act::Answer(503), Act::Answer(429)];
     for n in 0..24 {
         // One failure before each line that is taken.
@@ -406,11 +362,8 @@ async fn an_https_receiver_gets_each_line_once_whatever_it_does_to_requests() {
     let messages = server.inbox.until(" - 23").await;
     assert_eq!((numbers(&messages), told(&messages)), ((0..24).collect(), 0));
     // Every request was framed as it says, those that were refused too, and what was tried again kept its id.
-    let requests = server.requests.lock().unwrap().clone();
-    for request in &requests {
-        let messages = request.messages().await;
-        assert_eq!(request.header("logplex-msg-count"), Some(messages.len().to_string().as_str()));
-    }
+    let requests = server.requests();
+    requests.iter().for_each(|request| drop(request.checked(&to.token)));
     let ids: std::collections::BTreeSet<_> = requests.iter().map(|r| (r.header("logplex-frame-id"), &r.body)).collect();
     let different: std::collections::BTreeSet<_> = ids.iter().map(|(id, _)| id).collect();
     assert_eq!(ids.len(), different.len(), "one id is one frame");

@@ -1,13 +1,6 @@
-//! Telemetry drains to a consumer on the official protobuf definitions (`otlp_receiver.py`; `./test --install-only` makes
-//! its Python environment).
+//! Telemetry drains to a consumer on the official protobuf definitions.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc,
-};
+use std::collections::BTreeMap;
 
 use dozen_api::{
     drains::{Destination, Drain, Telemetry},
@@ -18,60 +11,13 @@ use dozen_domain::{
     ids::{AppId, DrainId},
     limits::Limits,
 };
+use dozen_testkit::otlp::{Consumer, attributes};
 use serde_json::{Value, json};
 
 use crate::{
     receivers::set,
-    role::{LONG, Role, line},
+    role::{Role, line},
 };
-
-struct Consumer {
-    child: Child,
-    said: mpsc::Receiver<Value>,
-    grpc: u64,
-    http: u64,
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-impl Consumer {
-    fn start(failing: &[&str]) -> Self {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = here.join("../../target/otlp-venv/bin/python");
-        assert!(python.exists(), "there is no {}: run ./test --install-only", python.display());
-        let mut child = Command::new(python)
-            .arg(here.join("tests/it/otlp_receiver.py"))
-            .args(failing)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (say, said) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                say.send(serde_json::from_str(&line).unwrap()).ok();
-            }
-        });
-        let ports: Value = said.recv_timeout(LONG).unwrap();
-        Self { child, said, grpc: ports["grpc"].as_u64().unwrap(), http: ports["http"].as_u64().unwrap() }
-    }
-
-    /// Requests until one of each kind has come, by kind.
-    fn requests(&self) -> BTreeMap<String, Value> {
-        let mut requests = BTreeMap::new();
-        while requests.len() < 3 {
-            let request = self.said.recv_timeout(LONG).unwrap();
-            requests.insert(request["kind"].as_str().unwrap().to_owned(), request);
-        }
-        requests
-    }
-}
 
 fn drain(endpoint: String, grpc: bool) -> Drain {
     Drain {
@@ -101,11 +47,6 @@ async fn talk(role: &Role, drain: &Drain) {
     let sample = "source=web.1 dyno=heroku.1.2 sample#memory_rss=2.50MB sample#load_avg_1m=0.20";
     sender.send(line(app, Source::Heroku, "web.1", sample));
     sender.flushed().await;
-}
-
-fn attributes(of: &Value) -> BTreeMap<&str, &str> {
-    let pairs = of["attributes"].as_array().unwrap().iter();
-    pairs.map(|pair| (pair["key"].as_str().unwrap(), pair["value"]["stringValue"].as_str().unwrap())).collect()
 }
 
 fn check(requests_of: &BTreeMap<String, Value>, drain: &Drain) {
