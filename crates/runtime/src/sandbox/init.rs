@@ -125,6 +125,7 @@ fn start(spec: &Spec, ends: &Ends, place: Place<'_>) -> Outcome<i32> {
     let listens = spec.port.is_some() && !matches!(sandbox.network, Network::Host);
     let diagnostics = if listens { netlink::Socket::diagnostics().ok() } else { None };
     unshare(UnshareFlags::NEWCGROUP).map_err(because("make a control group namespace"))?;
+    identity::take_short_turns();
     identity::limit(sandbox, bound_processes).map_err(because("set limits"))?;
     if root {
         identity::leave_groups().map_err(because("leave the groups of root"))?;

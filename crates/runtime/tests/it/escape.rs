@@ -55,6 +55,7 @@ fn system_calls_that_lead_out_are_refused() {
         libc::SYS_sethostname,
         libc::SYS_settimeofday,
         libc::SYS_acct,
+        libc::SYS_sched_setattr, // long turns on the processor
     ] {
         let (exit, output) = probe(&["call", &call.to_string()]);
         assert!(exit == Exit::Code(1) && output.contains("Operation not permitted"), "system call {call}: {output}");
@@ -181,6 +182,18 @@ fn processes_are_bounded() {
 #[test]
 fn open_files_are_bounded_and_nothing_dumps_core() {
     assert_eq!(script("ulimit -n; ulimit -Hn; ulimit -c"), "1024\n1024\n0\n");
+}
+
+#[test]
+fn turns_on_the_processor_are_short() {
+    let dyno = Setup::bash("sleep 600").start();
+    let mut attributes = [0_u64; 6]; // struct sched_attr; the fourth is the turn in nanoseconds
+    let size = size_of_val(&attributes);
+    // SAFETY: the place has the size that is said.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getattr, dyno.pid, attributes.as_mut_ptr(), size, 0) };
+    assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+    // Before Linux 6.12 there are none of a process's own.
+    assert!(matches!(attributes[3], 300_000 | 0), "{attributes:?}");
 }
 
 #[test]
