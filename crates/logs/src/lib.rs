@@ -149,6 +149,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         () = server::accept(&role, listener) => {}
         () = sweep => {}
     }
+    drain::stop(&role).await;
     Ok(())
 }
 

@@ -165,10 +165,10 @@ impl Stream {
                         }
                         account.again += back;
                     }
-                    _ => first = place,
+                    _ => first = place.checked_sub(dropped).unwrap_or_else(|| panic!("{what}: {dropped} is too many")),
                 }
                 if fresh {
-                    (began, fresh) = (place, false);
+                    (began, fresh) = (place - dropped, false);
                 }
                 account.arrived += usize::from(!std::mem::replace(&mut seen[place], true));
                 (next, dropped) = (Some(place + 1), 0);
@@ -222,6 +222,7 @@ mod tests {
     fn what_is_whole_or_counted_is_accepted() {
         assert_eq!(account(&[&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]], 0), (10, 0, 0));
         assert_eq!(account(&[&[4, 5, -3, 9, 10]], 0), (4, 3, 0));
+        assert_eq!(account(&[&[-2, 4, 5, 6], &[-3, 5, 6, 7, 8, 9, 10]], 0), (7, 2, 5));
         assert_eq!(account(&[&[1, 2, 3, 4], &[3, 4, -4, 9, 10]], 0), (6, 4, 2));
         assert_eq!(account(&[&[1, 2, 3, 4], &[-3, 6, 7, 8, 9, 10]], 0), (9, 1, 2));
         assert_eq!(account(&[&[1, 2, 3, -5, 7, 8, 9, 10]], 2), (7, 3, 2));
@@ -237,6 +238,7 @@ mod tests {
         fails(&[&[1, 2, 3, 4, 5, 6, 7, 8, 9]]);
         fails(&[&[1, 2, 3], &[5, 6, 7, 8, 9, 10]]);
         fails(&[&[1, 2, 3], &[4, 5], &[3, 4, 5, 6, 7, 8, 9, 10]]);
+        fails(&[&[-3, 2, 3, 4, 5, 6, 7, 8, 9, 10]]);
         fails(&[]);
     }
 

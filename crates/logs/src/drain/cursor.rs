@@ -6,7 +6,8 @@
 //! place where they are missing (L10); the count is exact, because history numbers its lines without gaps.
 //!
 //! The position is written before and after each frame that is acknowledged. A frame that was under way when the role
-//! died is made again of the same lines, under the same id, so a receiver can tell that it has it already.
+//! died is made again of the same lines, under the same id, so a receiver can tell that it has it already. Where there
+//! are no acknowledgements, what is written is the position before the first frame that may not have arrived.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -100,6 +101,7 @@ pub(crate) struct Cursor {
     path: PathBuf,
     file: Option<File>,
     state: State,
+    kept: Option<State>, // what is in the file
     place: Bookmark,
     lags: bool,
 }
@@ -126,8 +128,9 @@ impl Cursor {
         let fresh = State { next: end, last_at: clock::now(), ..State::default() };
         // A stream is shorter than a position in it only when its end was lost with the machine's power.
         let state = kept.map_or(fresh, |kept| State { next: kept.next.min(end), ..kept });
-        let mut cursor = Self { id, channel, path, file: None, state, place: Bookmark::default(), lags: false };
-        cursor.keep()?;
+        let mut cursor =
+            Self { id, channel, path, file: None, state, kept: None, place: Bookmark::default(), lags: false };
+        cursor.keep(cursor.state)?;
         Ok(cursor)
     }
 
@@ -277,7 +280,7 @@ impl Cursor {
     pub(crate) fn begin(&mut self, frame: &Frame) -> io::Result<()> {
         if self.state.under_way != frame.lines {
             self.state.under_way = frame.lines;
-            self.keep()?;
+            self.keep(self.state)?;
         }
         Ok(())
     }
@@ -288,7 +291,20 @@ impl Cursor {
     /// When that cannot be written.
     pub(crate) fn delivered(&mut self, frame: &Frame) -> io::Result<()> {
         self.state = frame.after;
-        self.keep()
+        self.keep(self.state)
+    }
+
+    /// A frame has been sent to a receiver that acknowledges nothing; see [`Cursor::keep_from`].
+    pub(crate) fn passed(&mut self, frame: &Frame) {
+        self.state = frame.after;
+    }
+
+    /// Keeps the position before the first frame that may not have arrived; without one, where the drain stands.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(crate) fn keep_from(&mut self, unconfirmed: Option<State>) -> io::Result<()> {
+        self.keep(unconfirmed.unwrap_or(self.state))
     }
 
     /// A frame has been delivered, and the receiver says of so many of its lines that it did not take them.
@@ -298,7 +314,7 @@ impl Cursor {
     pub(crate) fn delivered_but(&mut self, frame: &Frame, rejected: u64) -> io::Result<()> {
         let dropped = rejected.min(u64::from(frame.lines));
         self.state = State { dropped, since: frame.before.last_at, dropped_at: clock::now(), ..frame.after };
-        self.keep()
+        self.keep(self.state)
     }
 
     /// A frame has been given up: its lines are dropped.
@@ -308,7 +324,7 @@ impl Cursor {
     pub(crate) fn failed(&mut self, frame: &Frame) -> io::Result<()> {
         self.drop_lines(u64::from(frame.lines));
         self.state.last_at = frame.after.last_at;
-        self.keep()
+        self.keep(self.state)
     }
 
     /// Goes back to an earlier position: what was sent since then did not arrive.
@@ -318,10 +334,13 @@ impl Cursor {
     pub(crate) fn rewind(&mut self, to: State) -> io::Result<()> {
         self.state = to;
         self.place = Bookmark::default();
-        self.keep()
+        self.keep(self.state)
     }
 
-    fn keep(&mut self) -> io::Result<()> {
+    fn keep(&mut self, state: State) -> io::Result<()> {
+        if self.kept == Some(state) {
+            return Ok(());
+        }
         let file = match &self.file {
             Some(file) => file,
             None => {
@@ -333,7 +352,9 @@ impl Cursor {
                 self.file.insert(options)
             }
         };
-        file.write_all_at(&self.state.encode(), 0)
+        file.write_all_at(&state.encode(), 0)?;
+        self.kept = Some(state);
+        Ok(())
     }
 
     /// Closes the file; it is opened again when needed.

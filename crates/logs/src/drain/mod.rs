@@ -43,6 +43,8 @@ use crate::{Role, batch::Record, channel::Channel};
 
 /// Pause before a drain whose history cannot be read is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Time for which a drain that is stopped may wait for what it has sent to be confirmed.
+const GRACE: Duration = Duration::from_millis(500);
 /// A certificate that stays bad is told this often.
 const REPEAT: Duration = Duration::from_secs(600);
 
@@ -138,12 +140,25 @@ async fn serve(role: &Arc<Role>, drains: Vec<Drain>) {
         let stop = role.stop.child_token();
         let (role, stopped, own) = (role.clone(), stop.clone(), drain.clone());
         let task = tokio::spawn(async move {
+            let late = async {
+                stopped.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            };
             tokio::select! {
-                () = stopped.cancelled() => {}
-                () = run(&role, own) => {}
+                () = late => {}
+                () = run(&role, own, &stopped) => {}
             }
         });
         running.insert(id, Running { drain, stop, task });
+    }
+}
+
+/// Ends all drains and waits for that; receivers that keep up get a moment to confirm what they were sent.
+pub(crate) async fn stop(role: &Role) {
+    let running = std::mem::take(&mut *role.drains.running.lock().await);
+    running.values().for_each(|one| one.stop.cancel());
+    for one in running.into_values() {
+        drop(one.task.await);
     }
 }
 
@@ -185,8 +200,8 @@ struct Task {
     told: Option<Instant>, // when its certificate was complained of
 }
 
-/// Serves one drain for ever.
-async fn run(role: &Role, drain: Drain) {
+/// Serves one drain until it is stopped.
+async fn run(role: &Role, drain: Drain, stop: &CancellationToken) {
     let reader = Reader::new(role.channels.channel(drain.app));
     let health = Health::new(&role.options.limits, &drain.to);
     let mut failing = false;
@@ -196,7 +211,7 @@ async fn run(role: &Role, drain: Drain) {
                 let shared = role.drains.shared.clone();
                 let (drain, health) = (drain.clone(), health.clone());
                 let mut task = Task { shared, drain, cursor, health, told: None };
-                match serve_one(&mut task).await {
+                match serve_one(&mut task, stop).await {
                     Ok(()) => return,
                     Err(error) => error,
                 }
@@ -211,18 +226,25 @@ async fn run(role: &Role, drain: Drain) {
     }
 }
 
-async fn serve_one(task: &mut Task) -> io::Result<()> {
+async fn serve_one(task: &mut Task, stop: &CancellationToken) -> io::Result<()> {
+    let stopped = stop.cancelled();
     match task.drain.to.clone() {
         Destination::Log(url) => match Address::parse(url.expose()) {
-            Ok(address) if address.protocol == Protocol::Syslog => tcp::run(task, &address).await,
-            Ok(address) => http::run(task, &address).await,
+            Ok(address) if address.protocol == Protocol::Syslog => tcp::run(task, &address, stop).await,
+            Ok(address) => tokio::select! {
+                ended = http::run(task, &address) => ended,
+                () = stopped => Ok(()),
+            },
             // Control has checked it; an older control had other rules.
             Err(why) => {
                 tracing::warn!(drain = %task.drain.id, "the URL of a drain {why}");
                 Ok(())
             }
         },
-        Destination::Telemetry(to) => otlp::run(task, &to).await,
+        Destination::Telemetry(to) => tokio::select! {
+            ended = otlp::run(task, &to) => ended,
+            () = stopped => Ok(()),
+        },
     }
 }
 

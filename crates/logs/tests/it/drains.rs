@@ -4,7 +4,10 @@ use std::{fs, time::Duration};
 
 use dozen_api::logs::{Session, Source, announce};
 use dozen_domain::{ids::AppId, limits::Limits};
-use dozen_testkit::receivers::{Act, Certificate, Http, Inbox, Syslog, message};
+use dozen_testkit::{
+    accounting::{Stream, of_drain},
+    receivers::{Act, Certificate, Http, Inbox, Syslog, message},
+};
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
 use crate::{
@@ -256,6 +259,43 @@ async fn a_frame_under_way_when_the_role_is_killed_comes_again_under_its_id() {
         requests.iter().map(|request| request.header("logplex-frame-id").unwrap().to_owned()).collect()
     };
     assert!(ids.len() == 3 && ids[0] == ids[1] && ids[1] != ids[2], "{ids:?}");
+}
+
+#[tokio::test]
+async fn what_a_killed_role_had_sent_and_nobody_confirmed_is_sent_again() {
+    let role = Role::stopped(Limits { log_history_lines: 100_000, ..quick() });
+    let certificate = Certificate::of("localhost");
+    fs::write(role.directory.path().join("trust.pem"), certificate.pem()).unwrap();
+    let (app, sender) = (AppId::random(), role.sender());
+    let server = Syslog::start_tls(&certificate).await;
+    let mut process = Process::start(&role);
+    let to = [drain(app, &server.url)];
+    while dozen_api::drains::replace(&role.socket(), to.to_vec()).await.is_err() {
+        tokio::task::yield_now().await; // the role is starting
+    }
+    let long = "x".repeat(9_000);
+    let mut sent = 0;
+    for round in 0..3 {
+        // It takes nothing, and what it said first (of TLS) is not read by who only writes: the end of such a connection
+        // is a reset, and with it goes what the kernel had still to send.
+        server.stall(true);
+        for _ in 0..900 {
+            sent += 1;
+            sender.send(line(app, Source::App, "web.1", &format!("{sent} {long}")));
+        }
+        sender.flushed().await;
+        if round != 1 {
+            tokio::time::sleep(Duration::from_millis(300)).await; // at any instant; nothing is waited for
+        }
+        process.kill();
+        server.stall(false);
+        process = Process::start(&role);
+    }
+    sender.send(line(app, Source::App, "web.1", "the end"));
+    server.inbox.until(" - - the end").await;
+    let connections: Vec<_> = server.inbox.by_connection().iter().map(|all| of_drain(all)).collect();
+    println!("{}", Stream::new(role.history(app).await).account("syslog+tls", &connections, 0));
+    drop(process);
 }
 
 #[tokio::test]
