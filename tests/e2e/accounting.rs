@@ -41,6 +41,13 @@ fn add_drain(platform: &TestPlatform, url: &str) -> String {
     drain["token"].as_str().expect("a token").to_owned()
 }
 
+/// Waits for the last line that is looked at; gives its end.
+fn end(app: &App<'_>, tail: &Tail) -> &'static str {
+    wait_until("the app to answer", LONG, || app.get("/print/the-end").status == 200);
+    tail.wait_for("app[web.1]: the-end");
+    "app[web.1]: the-end"
+}
+
 /// How far a tail has come: lines of dynos that it has got or was told to have missed.
 #[derive(Default)]
 struct Progress {
@@ -135,9 +142,7 @@ fn every_line_of_twenty_dynos_arrives_or_is_counted_whatever_is_killed() {
         [&syslog, &secure].iter().for_each(|server| server.stall(false));
     }
     http.acts.lock().expect("no panic").clear(); // the last line is to arrive
-    wait_until("the app to answer", LONG, || app.get("/print/the-end").status == 200);
-    let end = "app[web.1]: the-end";
-    tail.wait_for(end);
+    let end = end(&app, &tail);
     for inbox in [&syslog.inbox, &secure.inbox, &http.inbox] {
         wait_until("the last line at a drain", LONG, || inbox.has(" - the-end"));
     }
@@ -156,4 +161,61 @@ fn every_line_of_twenty_dynos_arrives_or_is_counted_whatever_is_killed() {
     assert!(tail.connections() > 3, "it was broken off by each death of control");
     assert!(accounts.iter().all(|account| account.lines > ROUNDS * DYNOS * LINES), "each was there from the beginning");
     assert!(accounts[3].dropped > 0, "frames were refused");
+}
+
+#[test]
+fn what_a_dyno_writes_while_nobody_stores_it_is_counted_where_it_is_missing() {
+    const DYNOS: u64 = 3;
+    let platform = platform()
+        .limit("log_history_lines", 1_000_000)
+        .limit("log_partial_ms", 3_600_000) // a line is cut by what is missing, never by a slow moment of the machine
+        .limit("shim_backlog_bytes", 32 << 10)
+        .limit("shim_hold_ms", 50)
+        .start();
+    let app = counting(&platform);
+    let tail = Tail::open(&platform, "counting", 1);
+    scale(&platform, DYNOS as usize);
+    let ready = |tail: &Tail| tail.lines().iter().filter(|line| line.ends_with("]: ready")).count();
+    wait_until("the dynos", LONG, || ready(&tail) == DYNOS as usize);
+    let width = format!("worker.1 {:08} {}\n", 1, "x".repeat(60)).len();
+    let all = width * LINES;
+    platform.freeze_role("logs", true);
+    platform.signal_inside(&["count.py"]);
+    let done = |written: u64| written >= all as u64;
+    wait_until("everything to be written", LONG, || platform.written_inside(&["count.py"]).into_iter().all(done));
+    platform.freeze_role("logs", false);
+    let _end = end(&app, &tail);
+    let last = |n| format!(" app[worker.{n}]: worker.{n} {LINES:08} ");
+    let is_whole = |history: &[String]| (1..=DYNOS).all(|n| history.iter().any(|line| line.contains(&last(n))));
+    let mut history = Vec::new();
+    wait_until("the last lines of each", LONG, || {
+        history = platform.history("counting");
+        is_whole(&history)
+    });
+    for n in 1..=DYNOS {
+        // The account of one dyno, in bytes: its lines, of which the one before a notice may be cut off.
+        let (mut bytes, mut dropped, mut doubtful, mut number, mut before) = (0, 0, 0, 0, width);
+        let notice = " app[log-shuttle]: Error L12: ";
+        for line in &history {
+            if let Some((count, _)) =
+                line.split_once(notice).and_then(|(_, rest)| rest.split_once(&format!(" bytes of worker.{n} ")))
+            {
+                dropped += count.parse::<usize>().expect("a number");
+                bytes -= usize::from(before < width); // no line feed came of it
+                doubtful += usize::from(before == width); // its line feed may be the first that is missing
+            } else if let Some((_, text)) =
+                line.split_once(&format!(" app[worker.{n}]: ")).filter(|(_, text)| *text != "ready")
+            {
+                before = text.len() + 1;
+                bytes += before;
+                let whole =
+                    text.strip_prefix(&format!("worker.{n} ")).and_then(|rest| rest.get(..8)?.parse::<u64>().ok());
+                assert!(whole.is_none_or(|whole| whole > number), "{line} comes after {number}");
+                number = whole.unwrap_or(number);
+            }
+        }
+        println!("worker.{n}: {bytes} bytes arrived, {dropped} told to be dropped, of {all}");
+        assert!(dropped > 0, "nothing was dropped");
+        assert!((all..=all + doubtful).contains(&(bytes + dropped)), "{bytes} + {dropped} of {all}");
+    }
 }

@@ -441,6 +441,11 @@ impl TestPlatform {
         wait_until(&format!("another {role} role"), LONG, || !processes::is_alive(former) && self.role(role) != former);
     }
 
+    /// Stops a role as a debugger would (SIGSTOP), or lets it go on.
+    pub fn freeze_role(&self, role: &str, frozen: bool) {
+        processes::kill(self.role(role), if frozen { Signal::STOP } else { Signal::CONT });
+    }
+
     /// Asks the parent to start every role anew from the executable (SIGHUP).
     pub fn renew_roles(&self) {
         processes::kill(self.pid(), Signal::HUP);
@@ -491,6 +496,11 @@ impl TestPlatform {
         let all = self.inside(words);
         all.iter().for_each(|pid| processes::kill(*pid, Signal::USR1));
         all.len()
+    }
+
+    /// How many bytes each process inside a dyno with `argv` that continues with these words has written.
+    pub fn written_inside(&self, words: &[&str]) -> Vec<u64> {
+        self.inside(words).into_iter().map(processes::written).collect()
     }
 
     fn inside(&self, words: &[&str]) -> Vec<i32> {

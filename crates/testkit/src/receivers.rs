@@ -38,8 +38,21 @@ impl Certificate {
     /// # Panics
     /// When the name is none.
     pub fn of(name: &str) -> Self {
+        Self::made(rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+    }
+
+    /// One that was good once.
+    ///
+    /// # Panics
+    /// When the name is none.
+    pub fn expired(name: &str) -> Self {
+        let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        Self::made(parameters)
+    }
+
+    fn made(parameters: rcgen::CertificateParams) -> Self {
         let key = rcgen::KeyPair::generate().expect("a key");
-        let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
         Self { certificate: parameters.self_signed(&key).expect("a certificate"), key }
     }
 

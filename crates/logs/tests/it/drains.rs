@@ -380,6 +380,32 @@ async fn a_tls_server_is_verified_and_told_apart_from_an_impostor() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_told() {
+    let mut role = Role::stopped(quick());
+    let certificates = [Certificate::expired("localhost"), Certificate::of("logs.example.com")];
+    let trusted: String = certificates.iter().map(Certificate::pem).collect();
+    fs::write(role.directory.path().join("trust.pem"), trusted).unwrap();
+    role.run().await;
+    for (certificate, what) in
+        certificates.iter().zip(["certificate expired", "not valid for name 'localhost'; certificate is only valid"])
+    {
+        let (app, sender) = (AppId::random(), role.sender());
+        let server = Syslog::start_tls(certificate).await;
+        set(&role, &[drain(app, &server.url)]).await;
+        let mut tail = role.session(Session { tail: true, ..all(app) });
+        sender.send(line(app, Source::App, "web.1", "secret"));
+        let complaint = loop {
+            let (_, line) = tail.line().await;
+            if line.contains("L14") {
+                break line;
+            }
+        };
+        assert!(complaint.contains(what), "{complaint}");
+        assert_eq!(server.inbox.all(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
 async fn an_https_receiver_gets_each_line_once_whatever_it_does_to_requests() {
     // A frame is never given up, so that no slow moment of the machine counts as the receiver's.
     let mut role = Role::stopped(Limits { drain_tries: u64::MAX, drain_request_ms: 1_000, ..quick() });
